@@ -1,0 +1,19 @@
+"""The app as Django knows it."""
+
+from django.apps import AppConfig
+from django.core.signals import setting_changed
+from django.utils.translation import gettext_lazy as _
+
+
+class DjangoIdempotencyConfig(AppConfig):
+    """Registers the system checks and lets ``override_settings`` reach the policies."""
+
+    name = "django_idempotency"
+    verbose_name = _("Idempotency")
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        """Import what registers itself."""
+        from . import checks, policy  # noqa: F401
+
+        setting_changed.connect(policy.forget_settings)

@@ -1,0 +1,84 @@
+"""System checks: what would go wrong in a request is said by ``manage.py check``."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from django.apps import AppConfig
+from django.core.checks import CheckMessage, Error, Tags, Warning, register
+from django.db import connections, router
+
+from . import conf
+from .dialects import DIALECTS
+from .models import IdempotencyRecord
+from .policy import fault, setting
+
+_NOT_OPTIONS = frozenset(("CREDENTIAL_HEADERS", "PROBLEM_TYPE_BASE"))
+
+
+def _fault_of_setting(name: str) -> str | None:
+    if name != name.upper() or name in _NOT_OPTIONS:
+        return None
+    option = name.lower()
+    problem = fault(option, None)
+    if problem and problem.startswith("there is no option"):
+        return problem
+    try:
+        return fault(option, setting(option))
+    except ImportError as error:
+        return str(error)
+
+
+@register(Tags.compatibility)
+def check_settings(
+    app_configs: Sequence[AppConfig] | None, **kwargs: Any
+) -> Iterator[CheckMessage]:
+    """E001: each ``IDEMPOTENCY_...`` setting is an option, and of its type."""
+    for name in conf.names():
+        if problem := _fault_of_setting(name):
+            yield Error(
+                f"{conf.PREFIX}{name}: {problem}",
+                hint="See the table of options in the documentation.",
+                id="django_idempotency.E001",
+            )
+
+
+@register(Tags.database)
+def check_autocommit(
+    app_configs: Sequence[AppConfig] | None, **kwargs: Any
+) -> Iterator[CheckMessage]:
+    """E002: a claim must be able to commit by itself."""
+    for alias in connections:
+        if not connections[alias].settings_dict["AUTOCOMMIT"]:
+            yield Error(
+                f'The database "{alias}" has AUTOCOMMIT switched off.',
+                hint="A claim must be visible before the view runs. Remove AUTOCOMMIT: False.",
+                id="django_idempotency.E002",
+            )
+
+
+@register(Tags.compatibility)
+def check_vendor(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Iterator[CheckMessage]:
+    """E003: the database of the records is one whose locks are known."""
+    alias = router.db_for_write(IdempotencyRecord)
+    vendor = connections[alias].vendor
+    if vendor not in DIALECTS:
+        yield Error(
+            f'The database "{alias}" is {vendor}, which is not supported.',
+            hint=f"Supported: {', '.join(DIALECTS)}.",
+            id="django_idempotency.E003",
+        )
+
+
+@register(Tags.compatibility)
+def check_atomic_requests(
+    app_configs: Sequence[AppConfig] | None, **kwargs: Any
+) -> Iterator[CheckMessage]:
+    """W001: several databases cannot commit as one."""
+    aliases = [a for a in connections if connections[a].settings_dict["ATOMIC_REQUESTS"]]
+    others = sorted(set(aliases) - {router.db_for_write(IdempotencyRecord)})
+    if others:
+        yield Warning(
+            f"ATOMIC_REQUESTS is on for databases without the records: {', '.join(others)}.",
+            hint="They commit before the record: a crash between the two may repeat their writes.",
+            id="django_idempotency.W001",
+        )

@@ -1,0 +1,38 @@
+"""The project's settings, read at the moment of use so that ``override_settings`` just works."""
+
+from typing import Any
+
+from django.conf import settings
+from django.utils.module_loading import import_string
+
+PREFIX = "IDEMPOTENCY_"
+
+
+def is_overridden(option: str) -> bool:
+    """Whether the project sets a default of its own for ``option``."""
+    return hasattr(settings, PREFIX + option.upper())
+
+
+def value(option: str) -> Any:
+    """The project's default for ``option``; raises AttributeError where it sets none."""
+    return getattr(settings, PREFIX + option.upper())
+
+
+def imported(dotted_path: str) -> Any:
+    """The object a setting names by its dotted path; raises ImportError."""
+    return import_string(dotted_path)
+
+
+def credential_headers() -> tuple[str, ...]:
+    """Headers that tell callers apart where no user is logged in."""
+    return tuple(getattr(settings, "IDEMPOTENCY_CREDENTIAL_HEADERS", ("Authorization",)))
+
+
+def problem_type_base() -> str:
+    """What is put before an error's code to make its ``type`` URI (RFC 9457); empty for none."""
+    return str(getattr(settings, "IDEMPOTENCY_PROBLEM_TYPE_BASE", ""))
+
+
+def names() -> list[str]:
+    """Every ``IDEMPOTENCY_...`` setting the project has, without the prefix."""
+    return [name.removeprefix(PREFIX) for name in dir(settings) if name.startswith(PREFIX)]

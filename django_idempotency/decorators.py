@@ -1,0 +1,110 @@
+"""The ``@idempotent`` door: for function views, methods, view classes and ``as_view()`` results."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from types import MethodType
+from typing import Any, TypeVar, overload
+
+from . import doors
+from .policy import Options, checked
+
+V = TypeVar("V", bound=Callable[..., Any])
+
+
+@overload
+def idempotent(view: V, /) -> V: ...
+@overload
+def idempotent(**options: Any) -> Callable[[V], V]: ...
+def idempotent(view: Any = None, /, **options: Any) -> Any:
+    """A repeated request with the same key gets the saved response, and its effect happens once.
+
+    Bare (``@idempotent``) or with options (``@idempotent(required=True)``), on a function view, a
+    method, a class, or what ``as_view()`` and ``@api_view`` return. The options are those of
+    :class:`~django_idempotency.policy.Policy`. Raises ImproperlyConfigured, at import, for unknown
+    or wrong-typed options and for async views.
+    """
+    checked(options, "@idempotent")
+    return functools.partial(_door, options=options) if view is None else _door(view, options)
+
+
+def _door(view: Any, options: Options) -> Any:
+    if isinstance(view, type):
+        doors.hook(view, options)
+        return view
+    doors.refuse_async(view, getattr(view, "__qualname__", repr(view)))
+    cls = getattr(view, "cls", None) or getattr(view, "view_class", None)
+    if cls is not None:
+        return _outside(view, cls, options)
+    if inspect.isfunction(view) and _is_in_class_body(view):
+        return _Method(view, options)
+    return _function(view, options)
+
+
+def _is_in_class_body(function: Callable[..., Any]) -> bool:
+    place = function.__qualname__.rpartition(".")[0]
+    return place != "" and not place.endswith("<locals>")
+
+
+def _merged(view: Any, options: Options) -> Options:
+    return {**options, **getattr(view, doors.OPTIONS, {})}
+
+
+def _function(view: Callable[..., Any], options: Options) -> Callable[..., Any]:
+    merged = _merged(view, options)
+    apart = frozenset(getattr(view, "_non_atomic_requests", ()))
+    apart = frozenset(doors.apart_of(view)) if hasattr(view, doors.OPTIONS) else apart
+    instance = _instance_of_dispatch(view)
+
+    @functools.wraps(view)
+    def door(*args: Any, **kwargs: Any) -> Any:
+        if instance is not None:
+            dispatch = functools.partial(view, *args, **kwargs)
+            return doors.dispatched(instance, args[0], dispatch, merged)
+        return doors.enter(view, merged, apart, args, kwargs)
+
+    doors.take_over_transactions(door)
+    setattr(door, doors.OPTIONS, merged)
+    return door
+
+
+def _instance_of_dispatch(view: Any) -> Any:
+    """The view whose bound ``dispatch`` this is, as ``method_decorator`` hands it over."""
+    bound = getattr(view, "func", view)
+    is_dispatch = getattr(bound, "__name__", "") == "dispatch"
+    return getattr(bound, "__self__", None) if is_dispatch else None
+
+
+def _outside(view: Any, cls: type[Any], options: Options) -> Callable[..., Any]:
+    doors.hook(cls)
+
+    @functools.wraps(view)
+    def door(request: Any, *args: Any, **kwargs: Any) -> Any:
+        doors.announce(request, cls, options)
+        return view(request, *args, **kwargs)
+
+    doors.take_over_transactions(door)
+    return door
+
+
+class _Method:
+    """A decorated method; it tells its class, whose dispatch then covers it."""
+
+    def __init__(self, view: Callable[..., Any], options: Options) -> None:
+        functools.update_wrapper(self, view)
+        self._view = view
+        self._call = _function(view, options)
+        setattr(self, doors.OPTIONS, _merged(view, options))
+
+    def __set_name__(self, owner: type[Any], name: str) -> None:
+        if name == "dispatch":
+            owner.dispatch = self._view  # type: ignore[attr-defined]
+            doors.hook(owner, getattr(self, doors.OPTIONS))
+        elif hasattr(owner, "dispatch"):
+            doors.hook(owner)
+
+    def __get__(self, instance: Any, owner: type[Any] | None = None) -> Any:
+        return self if instance is None else MethodType(self, instance)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._call(*args, **kwargs)

@@ -1,0 +1,153 @@
+"""What is asked: a digest that is equal for equal requests, and for no others.
+
+SHA-256 over a version byte and the length-prefixed method, path, sorted query and body. How a
+client happened to write the body (white space, the order of names, a form's boundary) is no part
+of it.
+"""
+
+import hashlib
+import json
+import math
+import tempfile
+from collections.abc import Iterable, Iterator
+from typing import Any
+from urllib.parse import parse_qsl
+
+from django.conf import settings
+from django.http import HttpRequest
+
+from .http import form_fields, http_request, is_rest_framework
+from .policy import Policy
+
+_VERSION = b"\x01"
+_CHUNK_BYTES = 64 * 1024
+_FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
+
+
+class _NotCanonicalError(ValueError):
+    """The JSON text means different things to different parsers, so only its bytes count."""
+
+
+def _digest(parts: Iterable[bytes]) -> bytes:
+    sha = hashlib.sha256(_VERSION)
+    for part in parts:
+        sha.update(len(part).to_bytes(8, "big"))
+        sha.update(part)
+    return sha.digest()
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    unique = dict(pairs)
+    if len(unique) < len(pairs):
+        raise _NotCanonicalError
+    return unique
+
+
+def _refuse(constant: str) -> None:
+    raise _NotCanonicalError(constant)
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    # 1e400 and 1e500 would both become Infinity.
+    if math.isinf(number):
+        raise _NotCanonicalError(text)
+    return number
+
+
+def canonical_json(body: bytes) -> bytes:
+    """The same JSON with sorted names and no white space; the body itself where it is ambiguous.
+
+    Duplicate names, NaN and Infinity, text that is no JSON, and nesting deeper than the parser
+    goes are left as they came.
+    """
+    try:
+        value = json.loads(
+            body, object_pairs_hook=_object, parse_constant=_refuse, parse_float=_finite
+        )
+        return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+    except (ValueError, RecursionError):
+        return body
+
+
+def _spooled_digest(request: HttpRequest) -> bytes:
+    """The digest of a body too large for memory, which can then be read once more by the view."""
+    sha = hashlib.sha256()
+    spool = tempfile.SpooledTemporaryFile(max_size=settings.FILE_UPLOAD_MAX_MEMORY_SIZE)  # noqa: SIM115
+    while chunk := request.read(_CHUNK_BYTES):
+        sha.update(chunk)
+        spool.write(chunk)
+    spool.seek(0)
+    request._stream = spool  # type: ignore[attr-defined]
+    request._read_started = False
+    return sha.digest()
+
+
+def _is_large(request: HttpRequest) -> bool:
+    limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+    length = request.META.get("CONTENT_LENGTH") or "0"
+    return limit is not None and length.isdigit() and int(length) > limit
+
+
+def _raw_parts(request: HttpRequest) -> Iterator[bytes]:
+    if _is_large(request) and not hasattr(request, "_body"):
+        yield b"large"
+        yield _spooled_digest(request)
+    elif request.content_type == "application/json" or (request.content_type or "").endswith(
+        "+json"
+    ):
+        yield b"json"
+        yield canonical_json(request.body)
+    else:
+        yield b"raw"
+        yield request.body
+
+
+def _file_digest(file: Any) -> bytes:
+    sha = hashlib.sha256()
+    for chunk in file.chunks():
+        sha.update(chunk)
+    file.seek(0)
+    return sha.digest()
+
+
+def _form_parts(request: Any, leave_out: frozenset[str]) -> Iterator[bytes]:
+    yield b"form"
+    fields = form_fields(request)
+    for name in sorted(set(fields) - set(request.FILES) - leave_out):
+        yield json.dumps([name, fields.getlist(name)]).encode()
+    for name in sorted(request.FILES):
+        for file in request.FILES.getlist(name):
+            yield json.dumps([name, file.name, file.content_type]).encode()
+            yield _file_digest(file)
+
+
+def _body_parts(request: Any, leave_out: frozenset[str]) -> Iterator[bytes]:
+    plain = http_request(request)
+    rest_framework = is_rest_framework(request)
+    # Plain Django parses forms for POST only.
+    if plain.content_type in _FORMS and (rest_framework or plain.method == "POST"):
+        yield from _form_parts(request, leave_out)
+        return
+    yield from _raw_parts(plain)
+    if rest_framework:
+        # A body its parsers refuse is a 400 or 415 now, before anything is claimed.
+        request.data  # noqa: B018
+
+
+def _query(request: HttpRequest) -> bytes:
+    pairs = parse_qsl(request.META.get("QUERY_STRING", ""), keep_blank_values=True)
+    return json.dumps(sorted(pairs)).encode()
+
+
+def fingerprint_of(request: HttpRequest, policy: Policy) -> bytes:
+    """What is asked, as 32 bytes.
+
+    Raises whatever parsing an unparsable form raises (a 400 in Django, 400 or 415 in REST
+    framework).
+    """
+    if policy.fingerprint is not None:
+        return _digest((b"custom", policy.fingerprint(request)))
+    leave_out = frozenset(("csrfmiddlewaretoken", policy.field or "csrfmiddlewaretoken"))
+    head = ((request.method or "").encode(), request.path.encode(), _query(request))
+    return _digest((*head, *_body_parts(request, leave_out)))

@@ -1,0 +1,115 @@
+"""Who asks, and for what intent: a request's key and scope, or a named error.
+
+The key is the caller's; the scope is ours. Together they name the record.
+"""
+
+import hashlib
+import re
+import uuid
+from dataclasses import dataclass
+
+from django.http import HttpRequest
+
+from . import conf
+from .exceptions import KeyInvalidError
+from .http import form_fields, http_request
+from .policy import Policy
+
+# RFC 9651, 3.3.3: a String is printable ASCII between quotes; only the quote and the backslash
+# are escaped, and both must be.
+_QUOTED = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"')
+_ESCAPED = re.compile(r"\\(.)")
+_VISIBLE = re.compile(r"[!-~]{1,255}")
+# Servers join repeated header lines with commas; a bare key with one is a list, with a semicolon
+# it carries parameters.
+_NOT_IN_BARE = frozenset(',;"')
+# 16 characters of the poorest usual alphabet (hexadecimal) are 64 bits: not to be guessed.
+_SECRET_LENGTH = 16
+_SCOPE_LENGTH = 255
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key, and the header it came in as the client wrote it (None where it came otherwise)."""
+
+    value: str
+    header: str | None = None
+    from_field: bool = False
+
+
+def _visible(value: str) -> str:
+    if not _VISIBLE.fullmatch(value):
+        raise KeyInvalidError("An idempotency key is 1 to 255 visible ASCII characters.")
+    return value
+
+
+def parse_header(header: str) -> str:
+    """The key in a header's value: bare, or a quoted string of RFC 9651; raises KeyInvalidError."""
+    text = header.strip(" \t")
+    if quoted := _QUOTED.fullmatch(text):
+        return _visible(_ESCAPED.sub(r"\1", quoted[1]))
+    if _NOT_IN_BARE.intersection(text):
+        raise KeyInvalidError("Send one idempotency key: no list, no parameters, no open quote.")
+    return _visible(text)
+
+
+def _from_callable(request: HttpRequest, policy: Policy) -> Key | None:
+    value = policy.get_key(request) if policy.get_key else None
+    return None if value is None else Key(_visible(value))
+
+
+def _from_field(request: HttpRequest, field: str) -> Key | None:
+    value = form_fields(request).get(field)
+    return None if value is None else Key(_visible(str(value)), from_field=True)
+
+
+def read_key(request: HttpRequest, policy: Policy) -> Key | None:
+    """The request's key, or None when it brings none; raises KeyInvalidError."""
+    if policy.get_key is not None:
+        return _from_callable(request, policy)
+    header = request.META.get("HTTP_" + policy.header.upper().replace("-", "_"))
+    if header is not None:
+        return Key(parse_header(header), header=header)
+    return _from_field(request, policy.field) if policy.field else None
+
+
+def _of_user(request: HttpRequest) -> str | None:
+    user = getattr(request, "user", None)
+    # A user object without a primary key (made from a token, say) cannot tell callers apart.
+    if user is None or not user.is_authenticated or user.pk is None:
+        return None
+    return f"user:{user.pk}"
+
+
+def _of_credential(request: HttpRequest) -> str | None:
+    headers = http_request(request).headers
+    sent = [f"{name}:{headers[name]}" for name in conf.credential_headers() if name in headers]
+    if not sent:
+        return None
+    return "credential:" + hashlib.sha256("\n".join(sent).encode()).hexdigest()
+
+
+def _of_anyone(key: str) -> str:
+    if len(key) < _SECRET_LENGTH:
+        raise KeyInvalidError(
+            f"Without a login the idempotency key is a secret: {_SECRET_LENGTH} characters or more."
+        )
+    return "anonymous"
+
+
+def scope_of(request: HttpRequest, policy: Policy, key: str) -> str:
+    """Who asks, as text of 1 to 255 characters; raises KeyInvalidError for a guessable secret."""
+    if policy.scope is None:
+        return _of_user(request) or _of_credential(request) or _of_anyone(key)
+    scope = policy.scope(request)
+    if not isinstance(scope, str) or not 0 < len(scope) <= _SCOPE_LENGTH:
+        raise TypeError(f"scope must return a str of 1 to {_SCOPE_LENGTH} characters: {scope!r}")
+    return scope
+
+
+def record_id(scope: str, key: str) -> uuid.UUID:
+    """The primary key of the record of ``scope`` and ``key``."""
+    size = len(scope.encode()).to_bytes(4, "big")
+    digest = hashlib.sha256(size + scope.encode() + key.encode()).digest()
+    # Version 5 (RFC 9562): MariaDB's native UUID type refuses arbitrary bits.
+    return uuid.UUID(bytes=digest[:16], version=5)

@@ -1,0 +1,108 @@
+"""The record of one key: whose it is, what it asked, how far it came, and what was answered.
+
+The row is the source of truth. Only :mod:`django_idempotency.claims` changes it.
+"""
+
+from typing import ClassVar
+
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Now
+from django.utils.translation import gettext_lazy as _
+
+
+class Status(models.TextChoices):
+    """How far the operation of a key came."""
+
+    #: An attempt holds the claim. Whether it still lives, the row lock or the lease tells.
+    IN_PROGRESS = "in_progress", _("in progress")
+    #: The view's writes and its response are committed; the response is replayed.
+    COMPLETED = "completed", _("completed")
+    #: The last attempt left no outcome; the next request runs.
+    RELEASED = "released", _("released")
+
+
+#: Which status may follow which; a record that is IN_PROGRESS may also change its owner.
+TRANSITIONS: dict[Status, frozenset[Status]] = {
+    Status.IN_PROGRESS: frozenset((Status.COMPLETED, Status.RELEASED, Status.IN_PROGRESS)),
+    Status.COMPLETED: frozenset((Status.IN_PROGRESS,)),
+    Status.RELEASED: frozenset((Status.IN_PROGRESS,)),
+}
+
+
+class RecordQuerySet(models.QuerySet["IdempotencyRecord"]):
+    """Questions to ask about records, by the database's clock."""
+
+    def expired(self) -> "RecordQuerySet":
+        """Finished records which answer no more, and may be deleted."""
+        return self.exclude(status=Status.IN_PROGRESS).filter(expires_at__lte=Now())
+
+    def stale(self) -> "RecordQuerySet":
+        """Records in progress for longer than their lease."""
+        return self.filter(status=Status.IN_PROGRESS, lease_expires_at__lte=Now())
+
+    def light(self) -> "RecordQuerySet":
+        """The same records without their stored responses, which may be large."""
+        return self.defer("response_body", "response_headers")
+
+
+_IS_ANSWERED = Q(
+    response_status__isnull=False, response_headers__isnull=False, completed_at__isnull=False
+)
+_IS_UNANSWERED = Q(
+    response_status__isnull=True,
+    response_headers__isnull=True,
+    response_body__isnull=True,
+    completed_at__isnull=True,
+)
+
+
+class IdempotencyRecord(models.Model):
+    """One key of one caller."""
+
+    id = models.UUIDField(_("id"), primary_key=True, editable=False)
+    scope = models.CharField(_("scope"), max_length=255)
+    key = models.CharField(_("key"), max_length=255)
+    fingerprint = models.BinaryField(_("fingerprint"), max_length=32)
+    status = models.CharField(_("status"), max_length=11, choices=Status)
+    token = models.UUIDField(_("owner token"), help_text=_("Fences off an owner that came late."))
+    attempts = models.PositiveIntegerField(
+        _("attempts"), help_text=_("Attempts that run, died, raised or answered 5xx.")
+    )
+    atomic = models.BooleanField(
+        _("atomic"), help_text=_("Whether a row lock vouches for the claim; else the lease does.")
+    )
+    method = models.CharField(_("method"), max_length=16)
+    path = models.CharField(_("path"), max_length=255)
+    claimed_at = models.DateTimeField(_("claimed at"))
+    lease_expires_at = models.DateTimeField(_("lease expires at"))
+    response_status = models.PositiveSmallIntegerField(_("response status"), null=True)
+    response_headers = models.JSONField(_("response headers"), null=True)
+    response_body = models.BinaryField(
+        _("response body"), null=True, help_text=_("Empty in a completed record: it was too large.")
+    )
+    error = models.CharField(
+        _("error"), max_length=255, help_text=_("What ended the last failed attempt.")
+    )
+    created_at = models.DateTimeField(_("created at"))
+    completed_at = models.DateTimeField(_("completed at"), null=True)
+    expires_at = models.DateTimeField(_("expires at"), db_index=True)
+
+    objects: ClassVar[RecordQuerySet] = RecordQuerySet.as_manager()  # type: ignore[assignment]
+
+    class Meta:
+        verbose_name = _("idempotency record")
+        verbose_name_plural = _("idempotency records")
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                name="idempotency_record_status", condition=Q(status__in=Status.values)
+            ),
+            models.CheckConstraint(
+                name="idempotency_record_answer",
+                condition=(Q(status=Status.COMPLETED) & _IS_ANSWERED)
+                | (~Q(status=Status.COMPLETED) & _IS_UNANSWERED),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.key} ({self.scope})"

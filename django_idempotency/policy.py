@@ -1,0 +1,145 @@
+"""What one view asked for, with the project's settings and the defaults filled in.
+
+The doors collect the options a view was given; :func:`resolve` makes a :class:`Policy` of them,
+which the rest of the package reads. Precedence: argument, attribute, setting, default.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from datetime import timedelta
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connections
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+
+from . import conf
+
+Options = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """The options of one covered view. Durations are timedeltas, sizes are bytes."""
+
+    header: str = "Idempotency-Key"
+    field: str | None = None
+    get_key: Callable[[HttpRequest], str | None] | None = None
+    required: bool = False
+    # POST and PATCH are the methods HTTP itself does not call idempotent (RFC 9110, 9.2.2).
+    methods: tuple[str, ...] = ("POST", "PATCH")
+    scope: Callable[[HttpRequest], str] | None = None
+    fingerprint: Callable[[HttpRequest], bytes] | None = None
+    # A day covers a night's outage, and is what clients of the large payment APIs count on.
+    retention: timedelta = timedelta(hours=24)
+    # Longer than the time-out of common application servers (30 s), so that a claim which nothing
+    # but the clock protects is not taken from a worker that is merely slow.
+    lease: timedelta = timedelta(seconds=60)
+    wait: timedelta = timedelta(0)
+    keep_response: Callable[[HttpResponseBase], bool] | None = None
+    atomic: bool = True
+    using: str | Callable[[HttpRequest], str] | None = None
+    max_attempts: int | None = None
+    max_response_bytes: int = 1024 * 1024
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and value != ""
+
+
+def _is_number(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _is_methods(value: object) -> bool:
+    return isinstance(value, list | tuple | set | frozenset) and all(
+        isinstance(method, str) and method.isupper() for method in value
+    )
+
+
+def _is_duration(value: object, least: timedelta) -> bool:
+    return isinstance(value, timedelta) and value >= least
+
+
+_A_MOMENT = timedelta(milliseconds=1)
+
+# For each option: what it must be, in words, and whether a value is that.
+_RULES: dict[str, tuple[str, Callable[[object], bool]]] = {
+    "header": ("a header name", _is_text),
+    "field": ("a form field's name or None", lambda value: value is None or _is_text(value)),
+    "get_key": ("a callable(request) or None", lambda value: value is None or callable(value)),
+    "required": ("True or False", lambda value: isinstance(value, bool)),
+    "methods": ('a list of upper-case methods such as ["POST"]', _is_methods),
+    "scope": ("a callable(request) or None", lambda value: value is None or callable(value)),
+    "fingerprint": ("a callable(request) or None", lambda value: value is None or callable(value)),
+    "retention": ("a positive timedelta", lambda value: _is_duration(value, _A_MOMENT)),
+    "lease": ("a positive timedelta", lambda value: _is_duration(value, _A_MOMENT)),
+    "wait": ("a timedelta, zero or more", lambda value: _is_duration(value, timedelta(0))),
+    "keep_response": (
+        "a callable(response) or None",
+        lambda value: value is None or callable(value),
+    ),
+    "atomic": ("True or False", lambda value: isinstance(value, bool)),
+    "using": (
+        "a database alias, a callable(request) or None",
+        lambda value: value is None or callable(value) or value in set(connections),
+    ),
+    "max_attempts": (
+        "a whole number from 1, or None",
+        lambda value: value is None or _is_number(value, 1),
+    ),
+    "max_response_bytes": ("a whole number from 0", lambda value: _is_number(value, 0)),
+}
+
+_CALLABLES = frozenset(("get_key", "scope", "fingerprint", "keep_response", "using"))
+
+
+def fault(option: str, value: object) -> str | None:
+    """What is wrong with ``value`` for ``option``, as a sentence; None when nothing is."""
+    if option not in _RULES:
+        return f"there is no option {option!r}; the options are {', '.join(_RULES)}."
+    words, accepts = _RULES[option]
+    return None if accepts(value) else f"{option} must be {words}, not {value!r}."
+
+
+def checked(options: Options, where: str) -> Options:
+    """The same options, proved to be known and well-typed.
+
+    Raises ImproperlyConfigured naming ``where`` they were given.
+    """
+    for option, value in options.items():
+        if problem := fault(option, value):
+            raise ImproperlyConfigured(f"{where}: {problem}")
+    return options
+
+
+def setting(option: str) -> Any:
+    """The project's own default for ``option``; a dotted path is replaced by what it names."""
+    value = conf.value(option)
+    names_an_object = option in _CALLABLES and isinstance(value, str) and value not in connections
+    return conf.imported(value) if names_an_object else value
+
+
+def _hashable(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list | set) else value
+
+
+@functools.lru_cache(maxsize=1024)
+def _resolve(asked: tuple[tuple[str, Any], ...]) -> Policy:
+    given = dict(asked)
+    for option in (field.name for field in fields(Policy)):
+        if option not in given and conf.is_overridden(option):
+            given[option] = _hashable(setting(option))
+    return Policy(**given)
+
+
+def resolve(options: Options) -> Policy:
+    """The policy of a view that was given these options."""
+    return _resolve(tuple((option, _hashable(value)) for option, value in options.items()))
+
+
+def forget_settings(**kwargs: Any) -> None:
+    """Make the next request read the settings anew; receives ``setting_changed``."""
+    _resolve.cache_clear()

@@ -1,0 +1,56 @@
+"""The mixin door for Django REST framework: APIView, generic views, ViewSets and their actions."""
+
+import inspect
+from typing import Any, ClassVar
+
+from . import doors
+from .policy import Options, checked
+
+_PREFIX = "idempotency_"
+_METHODS = {
+    "get_key": "get_idempotency_key",
+    "scope": "get_idempotency_scope",
+    "fingerprint": "get_idempotency_fingerprint",
+}
+
+
+def _attributes(cls: type[Any]) -> Options:
+    names = [name for name in dir(cls) if name.startswith(_PREFIX)]
+    found = {name.removeprefix(_PREFIX): inspect.getattr_static(cls, name) for name in names}
+    # Callables are options, not methods: getattr would bind them.
+    return {
+        option: value.__func__ if isinstance(value, staticmethod) else value
+        for option, value in found.items()
+        if option != "attributes"
+    }
+
+
+class IdempotencyMixin:
+    """Every covered request of the view runs once per key, and repeats get the saved response.
+
+    Options are class attributes with the prefix ``idempotency_``: ``idempotency_required = True``.
+    A view that takes the key, the scope or the fingerprint from elsewhere may define
+    ``get_idempotency_key(self, request)``, ``get_idempotency_scope(self, request)`` or
+    ``get_idempotency_fingerprint(self, request)``. Unknown or wrong-typed options raise
+    ImproperlyConfigured when the class is made.
+    """
+
+    _idempotency_given: ClassVar[Options] = {}
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._idempotency_given = checked(_attributes(cls), cls.__qualname__)
+        if hasattr(cls, "dispatch"):
+            doors.hook(cls)
+
+    def idempotency_attributes(self) -> Options:
+        """The options this instance was given: as attributes, by ``as_view()``, by methods."""
+        own = {
+            name.removeprefix(_PREFIX): value
+            for name, value in vars(self).items()
+            if name.startswith(_PREFIX)
+        }
+        methods = {
+            option: getattr(self, name) for option, name in _METHODS.items() if hasattr(self, name)
+        }
+        return {**self._idempotency_given, **methods, **checked(own, type(self).__qualname__)}
