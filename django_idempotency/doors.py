@@ -17,8 +17,8 @@ from django.db import connections
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
-from .exceptions import IdempotencyError
-from .execution import execute, request_transactions
+from .exceptions import IdempotencyError, UnavailableError
+from .execution import execute, lacks_request_transaction, request_transactions
 from .http import http_request, is_rest_framework
 from .keys import Key, read_key
 from .operation import current_operation
@@ -122,12 +122,22 @@ class _RestFrameworkCall:
         return response
 
 
+def _is_entered(request: Any) -> bool:
+    """Whether a door outside this one covers the request already."""
+    outer = current_operation()
+    return outer is not None and outer.request is http_request(request)
+
+
+def _refuse(request: Any, error: IdempotencyError) -> HttpResponseBase:
+    if is_rest_framework(request):
+        raise IdempotencyAPIException(error) from error
+    return problem_response(request, error, is_form=False)
+
+
 def _cover(
     request: Any, policy: Policy, handler: Handler, apart: Collection[str]
 ) -> HttpResponseBase:
-    outer = current_operation()
-    if outer is not None and outer.request is http_request(request):
-        # A door outside this one made the claim.
+    if _is_entered(request):
         return handler()
     if is_rest_framework(request):
         return _RestFrameworkCall(request, policy, handler).run(apart)
@@ -141,6 +151,39 @@ def _request_in(args: tuple[Any, ...]) -> Any:
     raise TypeError("@idempotent covers views, which take the request first")
 
 
+def _is_inside_request_transaction(alias: str) -> bool:
+    connection = connections[alias]
+    atomic_request = connection.settings_dict["ATOMIC_REQUESTS"] and connection.in_atomic_block
+    return bool(atomic_request) and not lacks_request_transaction(connection)
+
+
+def _instance_for(request: Any, view: Handler) -> Any:
+    """The view instance behind a function door that its class knows nothing of."""
+    if is_rest_framework(request):
+        return request.parser_context["view"]
+    return getattr(getattr(view, "func", None), "__self__", None)
+
+
+def _take_over_from_now_on(
+    request: Any, view: Handler, options: Options, args: tuple[Any, ...]
+) -> bool:
+    """Under a door the URL's callback hides, Django has opened its transactions already.
+
+    The callback is found with the first request, which joins them. Several of them commit in an
+    order that could replay over missing rows: False says that nothing may run now, and the retry
+    will find the door in its place.
+    """
+    joined = [alias for alias in connections if _is_inside_request_transaction(alias)]
+    instance = _instance_for(request, view)
+    match = http_request(request).resolver_match
+    if not joined or instance is None or match is None:
+        return len(joined) < 2
+    is_only_handler = args[0] is request and not isinstance(view, functools.partial)
+    hook(type(instance), options if is_only_handler else None)
+    take_over_transactions(match.func)
+    return len(joined) < 2
+
+
 def enter(
     view: Handler,
     options: Options,
@@ -151,10 +194,13 @@ def enter(
     """Call a function view or a method: covered, or in the transactions Django would have made."""
     request = _request_in(args)
     policy = resolve(options)
-    if request.method in policy.methods:
-        return _cover(request, policy, functools.partial(view, *args, **kwargs), apart)
-    with request_transactions(apart):
-        return view(*args, **kwargs)
+    if request.method not in policy.methods:
+        with request_transactions(apart):
+            return view(*args, **kwargs)
+
+    if not _is_entered(request) and not _take_over_from_now_on(request, view, options, args):
+        return _refuse(request, UnavailableError())
+    return _cover(request, policy, functools.partial(view, *args, **kwargs), apart)
 
 
 def _handler_of(view: Any, request: HttpRequest) -> Handler | None:

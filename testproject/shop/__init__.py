@@ -1,0 +1,1 @@
+"""The cake shop's one app."""

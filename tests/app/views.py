@@ -1,0 +1,388 @@
+"""One kitchen behind every door: what it does is named by ``?act=``, and it never does it twice
+with the same reply, because each run makes a new nonce.
+"""
+
+import time
+import uuid
+from collections.abc import Callable
+from io import BytesIO
+from typing import Any
+
+from django import forms
+from django.db import transaction
+from django.http import (
+    FileResponse,
+    HttpResponse,
+    HttpResponseRedirect,
+    JsonResponse,
+    StreamingHttpResponse,
+)
+from django.http.response import HttpResponseBase
+from django.template import engines
+from django.template.response import TemplateResponse
+from django.utils.decorators import method_decorator
+from django.views import View
+from rest_framework.decorators import action, api_view
+from rest_framework.exceptions import ValidationError
+from rest_framework.generics import GenericAPIView
+from rest_framework.response import Response
+from rest_framework.views import APIView
+from rest_framework.viewsets import ViewSet
+
+from django_idempotency.decorators import idempotent
+from django_idempotency.rest_framework import IdempotencyMixin
+
+from . import effects
+from .models import Delivery, Order
+
+Act = Callable[[Any, str], HttpResponseBase]
+
+
+def json_response(request: Any, data: dict[str, Any], status: int = 201) -> HttpResponseBase:
+    """The response class of the door the request came through."""
+    if hasattr(request, "parser_context"):
+        return Response(data, status=status)
+    return JsonResponse(data, status=status)
+
+
+def order(request: Any, nonce: str) -> HttpResponseBase:
+    """201 with headers of all kinds and a cookie."""
+    response = json_response(request, {"nonce": nonce})
+    response["Location"] = f"/orders/{nonce}"
+    response["ETag"] = f'"{nonce}"'
+    response["Link"] = '</a>; rel="next", </b>; rel="prev"'
+    response["X-Kitchen"] = "Zürich"
+    response.set_cookie("session", nonce)
+    return response
+
+
+def slow(request: Any, nonce: str) -> HttpResponseBase:
+    """201 after a while."""
+    time.sleep(float(request.GET.get("seconds", "0.3")))
+    return json_response(request, {"nonce": nonce})
+
+
+def latin(request: Any, nonce: str) -> HttpResponseBase:
+    """Text that is no UTF-8."""
+    return HttpResponse(f"Törtchen {nonce}".encode("latin-1"), "text/plain; charset=latin-1")
+
+
+def binary(request: Any, nonce: str) -> HttpResponseBase:
+    """Every byte there is."""
+    return HttpResponse(bytes(range(256)) + nonce.encode(), "application/octet-stream")
+
+
+def no_content(request: Any, nonce: str) -> HttpResponseBase:
+    """204."""
+    return HttpResponse(status=204, headers={"X-Nonce": nonce})
+
+
+def redirect(request: Any, nonce: str) -> HttpResponseBase:
+    """302."""
+    return HttpResponseRedirect(f"/orders/{nonce}")
+
+
+def page(request: Any, nonce: str) -> HttpResponseBase:
+    """A template response, which Django would render after the view."""
+    template = engines["django"].from_string("<p>{{ nonce }} {{ count }}</p>")
+    return TemplateResponse(
+        request,
+        template,
+        {"nonce": nonce, "count": Order.objects.count},  # type: ignore[arg-type]
+    )
+
+
+def file(request: Any, nonce: str) -> HttpResponseBase:
+    """A file."""
+    return FileResponse(BytesIO(nonce.encode() * 100), as_attachment=True, filename="cake.txt")
+
+
+def stream(request: Any, nonce: str) -> HttpResponseBase:
+    """A stream, which cannot be repeated."""
+    return StreamingHttpResponse(iter([nonce.encode()]))
+
+
+def payment_required(request: Any, nonce: str) -> HttpResponseBase:
+    """402, returned: an outcome."""
+    return json_response(request, {"nonce": nonce}, 402)
+
+
+def unauthorized(request: Any, nonce: str) -> HttpResponseBase:
+    """401, returned: no outcome."""
+    return json_response(request, {"nonce": nonce}, 401)
+
+
+def unavailable(request: Any, nonce: str) -> HttpResponseBase:
+    """503, returned."""
+    return json_response(request, {"nonce": nonce}, 503)
+
+
+def invalid(request: Any, nonce: str) -> HttpResponseBase:
+    """REST framework's ValidationError, raised after the write."""
+    raise ValidationError({"cake": nonce})
+
+
+def crash(request: Any, nonce: str) -> HttpResponseBase:
+    """A bug."""
+    raise RuntimeError(nonce)
+
+
+def homeless(request: Any, nonce: str) -> HttpResponseBase:
+    """Success whose COMMIT fails."""
+    Delivery.objects.create(order_id=2**31 - 1)
+    return json_response(request, {"nonce": nonce})
+
+
+def homeless_elsewhere(request: Any, nonce: str) -> HttpResponseBase:
+    """Success whose COMMIT fails on the other database."""
+    Delivery.objects.using("other").create(order_id=2**31 - 1)
+    return json_response(request, {"nonce": nonce})
+
+
+def broken_hook(request: Any, nonce: str) -> HttpResponseBase:
+    """Success, and then an on_commit hook that raises."""
+
+    def hook() -> None:
+        raise RuntimeError("hook")
+
+    transaction.on_commit(hook)
+    return json_response(request, {"nonce": nonce})
+
+
+def marked(request: Any, nonce: str) -> HttpResponseBase:
+    """Success from a transaction that is marked for rollback."""
+    transaction.set_rollback(True)
+    return json_response(request, {"nonce": nonce})
+
+
+def starts_session(request: Any, nonce: str) -> HttpResponseBase:
+    """An order that begins a session."""
+    request.session["cart"] = nonce
+    return json_response(request, {"nonce": nonce})
+
+
+def rolls_back(request: Any, nonce: str) -> HttpResponseBase:
+    """201, and the writes go."""
+    request.idempotency.rollback()
+    return json_response(request, {"nonce": nonce})
+
+
+def releases(request: Any, nonce: str) -> HttpResponseBase:
+    """201, and the key is freed."""
+    request.idempotency.release()
+    return json_response(request, {"nonce": nonce})
+
+
+def keeps(request: Any, nonce: str) -> HttpResponseBase:
+    """503, kept."""
+    request.idempotency.keep()
+    return json_response(request, {"nonce": nonce}, 503)
+
+
+class CakeForm(forms.Form):
+    """A form with a field that is missing."""
+
+    cake = forms.CharField()
+
+
+def bad_form(request: Any, nonce: str) -> HttpResponseBase:
+    """A form shown again with its errors: 200, and no outcome."""
+    template = engines["django"].from_string(nonce)
+    return TemplateResponse(request, template, {"form": CakeForm({})})  # type: ignore[arg-type]
+
+
+def none(request: Any, nonce: str) -> Any:
+    """A forgotten return."""
+    return None
+
+
+ACTS: dict[str, Act] = {
+    function.__name__: function
+    for function in (
+        *(order, slow, latin, binary, no_content, redirect, page, file, stream, none),
+        *(payment_required, unauthorized, unavailable, invalid, crash, homeless),
+        *(homeless_elsewhere, broken_hook, marked, starts_session, rolls_back, releases, keeps),
+        bad_form,
+    )
+}
+
+
+def kitchen(request: Any) -> Any:
+    """Write an order, leave an effect outside the database, and answer as ``?act=`` says."""
+    nonce = uuid.uuid4().hex
+    Order.objects.create(nonce=nonce)
+    effects.happened(nonce)
+    return ACTS[request.GET.get("act", "order")](request, nonce)
+
+
+@idempotent
+def function(request: Any) -> Any:
+    """The bare decorator."""
+    return kitchen(request)
+
+
+@idempotent()
+def called(request: Any) -> Any:
+    """The called decorator."""
+    return kitchen(request)
+
+
+@idempotent
+@api_view(["GET", "POST", "PATCH"])
+def above_api_view(request: Any) -> Any:
+    """The decorator above REST framework's."""
+    return kitchen(request)
+
+
+@api_view(["GET", "POST", "PATCH"])
+@idempotent
+def below_api_view(request: Any) -> Any:
+    """The decorator below REST framework's."""
+    return kitchen(request)
+
+
+class Plain(View):
+    """Django's own class-based view."""
+
+    def get(self, request: Any) -> Any:
+        return kitchen(request)
+
+    def post(self, request: Any) -> Any:
+        return kitchen(request)
+
+
+@idempotent
+class Decorated(Plain):
+    """The decorator on a class."""
+
+
+class Method(View):
+    """The decorator on a method."""
+
+    def get(self, request: Any) -> Any:
+        return kitchen(request)
+
+    @idempotent
+    def post(self, request: Any) -> Any:
+        return kitchen(request)
+
+
+@method_decorator(idempotent, name="post")
+class MethodDecorator(Plain):
+    """Django's method_decorator on a method."""
+
+
+@method_decorator(idempotent, name="dispatch")
+class DispatchDecorator(Plain):
+    """Django's method_decorator on dispatch."""
+
+
+class Api(APIView):
+    """REST framework's view, unprotected."""
+
+    def get(self, request: Any) -> Any:
+        return kitchen(request)
+
+    def post(self, request: Any) -> Any:
+        return kitchen(request)
+
+
+class MixinApi(IdempotencyMixin, Api):
+    """The mixin."""
+
+
+class Generic(IdempotencyMixin, GenericAPIView[Order]):
+    """The mixin on a generic view."""
+
+    queryset = Order.objects.all()
+
+    def get(self, request: Any) -> Any:
+        return kitchen(request)
+
+    def post(self, request: Any) -> Any:
+        return kitchen(request)
+
+
+class MethodApi(APIView):
+    """The decorator on a method of REST framework's view."""
+
+    def get(self, request: Any) -> Any:
+        return kitchen(request)
+
+    @idempotent
+    def post(self, request: Any) -> Any:
+        return kitchen(request)
+
+
+@method_decorator(idempotent, name="dispatch")
+class DispatchApi(Api):
+    """Django's method_decorator on REST framework's dispatch."""
+
+
+class Orders(IdempotencyMixin, ViewSet):
+    """The mixin on a ViewSet with an extra action, and one that opted out."""
+
+    def list(self, request: Any) -> Any:
+        return kitchen(request)
+
+    def create(self, request: Any) -> Any:
+        return kitchen(request)
+
+    @action(detail=False, methods=["post"])
+    def extra(self, request: Any) -> Any:
+        return kitchen(request)
+
+    @action(detail=False, methods=["post"])
+    @idempotent(methods=())
+    def free(self, request: Any) -> Any:
+        return kitchen(request)
+
+
+class OneAction(ViewSet):
+    """The decorator on one action of a ViewSet."""
+
+    def list(self, request: Any) -> Any:
+        return kitchen(request)
+
+    @idempotent
+    def create(self, request: Any) -> Any:
+        return kitchen(request)
+
+
+@idempotent
+class Twice(MixinApi):
+    """Doors in doors: class, mixin and method."""
+
+    @idempotent
+    def post(self, request: Any) -> Any:
+        return kitchen(request)
+
+
+@idempotent(field="key")
+def form(request: Any) -> Any:
+    """A key that comes in a form."""
+    return kitchen(request)
+
+
+@idempotent(required=True)
+def required(request: Any) -> Any:
+    """A view that insists on a key."""
+    return kitchen(request)
+
+
+@idempotent(atomic=False)
+def plainly(request: Any) -> Any:
+    """A view that commits by itself."""
+    return kitchen(request)
+
+
+def bare(request: Any) -> Any:
+    """The same, unprotected: what statement counts are compared with."""
+    with transaction.atomic():
+        return kitchen(request)
+
+
+@idempotent
+def who(request: Any) -> Any:
+    """A view that authenticates inside its body."""
+    return HttpResponse(f"secret of {request.headers.get('Authorization')} {uuid.uuid4()}")

@@ -1,0 +1,66 @@
+"""What the rings share: an effects log, ATOMIC_REQUESTS on and off, and a client with keys."""
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import connections
+from django.http import HttpResponse
+from django.test import Client
+
+Post = Callable[..., HttpResponse]
+
+
+@pytest.fixture(autouse=True)
+def effects_log(tmp_path: Path) -> Iterator[Path]:
+    """An empty log of effects for each test."""
+    os.environ["EFFECTS_LOG"] = str(tmp_path / "effects.log")
+    yield tmp_path / "effects.log"
+    del os.environ["EFFECTS_LOG"]
+
+
+@contextmanager
+def atomic_requests_on(*aliases: str) -> Iterator[None]:
+    """ATOMIC_REQUESTS for these databases, in this thread."""
+    for alias in aliases:
+        connections[alias].settings_dict["ATOMIC_REQUESTS"] = True
+    try:
+        yield
+    finally:
+        for alias in aliases:
+            connections[alias].settings_dict["ATOMIC_REQUESTS"] = False
+
+
+@pytest.fixture(params=[False, True], ids=["autocommit", "atomic_requests"])
+def atomic_requests(request: pytest.FixtureRequest) -> Iterator[bool]:
+    """ATOMIC_REQUESTS off and on."""
+    with atomic_requests_on(*(["default"] if request.param else [])):
+        yield request.param
+
+
+@pytest.fixture
+def key() -> str:
+    """A fresh key."""
+    return uuid.uuid4().hex
+
+
+@pytest.fixture
+def post() -> Post:
+    """POST JSON, with a key if one is given; a view's exception becomes a 500."""
+    client = Client(raise_request_exception=False)
+
+    def send(
+        path: str, key: str | None = None, *, act: str = "order", body: Any = None, **headers: str
+    ) -> HttpResponse:
+        if key is not None:
+            headers["Idempotency-Key"] = key
+        url = f"{path}?act={act}"
+        data = {"cake": "lemon"} if body is None else body
+        sent: Any = client.post(url, data, content_type="application/json", headers=headers)
+        return sent  # type: ignore[no-any-return]
+
+    return send

@@ -1,0 +1,104 @@
+"""What becomes of the writes and of the key, by what the view answers (DESIGN, section 5)."""
+
+import pytest
+
+from django_idempotency.models import IdempotencyRecord, Status
+from tests.app import effects
+from tests.app.models import Order
+from tests.app.urls import API_DOORS, DOORS
+from tests.conftest import Post, atomic_requests_on
+
+pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
+
+#: act: (status, writes stay, status of the record)
+TABLE = {
+    "order": (201, True, Status.COMPLETED),
+    "payment_required": (402, True, Status.COMPLETED),
+    "unauthorized": (401, True, Status.RELEASED),
+    "bad_form": (200, True, Status.RELEASED),
+    "unavailable": (503, False, Status.RELEASED),
+    "crash": (500, False, Status.RELEASED),
+    "none": (500, False, Status.RELEASED),
+    "homeless": (500, False, Status.RELEASED),
+    "marked": (500, False, Status.RELEASED),
+    "rolls_back": (201, False, Status.RELEASED),
+    "releases": (201, True, Status.RELEASED),
+    "keeps": (503, True, Status.COMPLETED),
+}
+API = [f"/{name}/" for name in API_DOORS]
+
+
+@pytest.mark.parametrize("with_key", [True, False], ids=["key", "no-key"])
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("act", TABLE)
+def test_answer_decides_about_writes_and_key(
+    act: str, door: str, with_key: bool, key: str, post: Post, atomic_requests: bool
+) -> None:
+    """The same rule for the writes with and without a key."""
+    status, stay, kept = TABLE[act]
+    assert post(door, key if with_key else None, act=act).status_code == status
+    assert Order.objects.count() == stay
+    # A claim that joined a transaction which was rolled back is gone with it: free, too.
+    left = list(IdempotencyRecord.objects.values_list("status", flat=True))
+    assert left in ([[kept], []] if kept is Status.RELEASED and not stay else [[kept]]) or (
+        not with_key and left == []
+    )
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("act", ["crash", "unavailable", "homeless", "unauthorized", "rolls_back"])
+def test_retry_after_no_outcome_runs_at_once(
+    act: str, door: str, key: str, post: Post, atomic_requests: bool
+) -> None:
+    """The key is free, and nothing is replayed over missing rows."""
+    for _ in range(2):
+        assert "Idempotent-Replayed" not in post(door, key, act=act)
+    assert effects.count() == 2
+
+
+@pytest.mark.parametrize("with_key", [True, False], ids=["key", "no-key"])
+@pytest.mark.parametrize("door", [*API, "/viewset/", "/viewset/extra/", "/action/"])
+def test_exception_after_a_write_undoes_it(
+    door: str, with_key: bool, key: str, post: Post, atomic_requests: bool
+) -> None:
+    """REST framework's ValidationError: 400, no row, free key, with ATOMIC_REQUESTS and without."""
+    for runs in (1, 2):
+        assert post(door, key if with_key else None, act="invalid").status_code == 400
+        assert not Order.objects.exists()
+        assert effects.count() == runs
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_hook_that_raises_after_commit_leaves_a_replay(
+    door: str, key: str, post: Post, atomic_requests: bool
+) -> None:
+    """The work is committed, so the retry gets its reply. (A joined claim is no exception.)"""
+    assert post(door, key, act="broken_hook").status_code == 500
+    assert post(door, key, act="broken_hook")["Idempotent-Replayed"] == "true"
+    assert Order.objects.count() == effects.count() == 1
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_failing_commit_elsewhere_is_never_replayed(door: str, key: str, post: Post) -> None:
+    """Two databases under ATOMIC_REQUESTS: the other one fails first, and takes the record along."""
+    with atomic_requests_on("default", "other"):
+        replies = [post(door, key, act="homeless_elsewhere") for _ in range(3)]
+    assert {reply.status_code for reply in replies} <= {500, 503}
+    assert [reply.status_code for reply in replies[1:]] == [500, 500]
+    assert effects.count() >= 2
+    assert not Order.objects.exists()
+
+
+def test_view_that_commits_by_itself_is_released_after_an_error(key: str, post: Post) -> None:
+    """``atomic=False``: the writes stay, which is the view's business; the key is free."""
+    assert post("/plainly/", key, act="crash").status_code == 500
+    assert Order.objects.count() == 1
+    assert IdempotencyRecord.objects.get().status == Status.RELEASED
+    assert post("/plainly/", key).status_code == 422, "the failed attempt may have left traces"
+
+
+def test_view_that_commits_by_itself_is_replayed(key: str, post: Post) -> None:
+    """``atomic=False``: the response is saved when the view is done."""
+    first, second = post("/plainly/", key), post("/plainly/", key)
+    assert effects.count() == 1
+    assert first.content == second.content

@@ -1,0 +1,165 @@
+"""A worker dies or freezes at the worst moments: nothing is lost, nothing runs twice, no key sticks."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from django.db import OperationalError, connection
+from django.http import HttpResponse
+
+from django_idempotency.models import IdempotencyRecord, Status
+from tests.app import effects
+from tests.app.models import Order
+from tests.conftest import Post
+
+pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
+
+DOORS = ["/function/", "/mixin/"]
+
+
+@contextmanager
+def worker(point: str, key: str, path: str = "/function/") -> Iterator[subprocess.Popen[str]]:
+    """A process that has stopped at ``point`` of a request with ``key``."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.crash.worker", point, key, path],
+        env=os.environ | {"DJANGO_SETTINGS_MODULE": "tests.settings"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout
+    try:
+        assert process.stdout.readline().strip() == "stopped"
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def kill(process: subprocess.Popen[str]) -> float:
+    """``kill -9``; returns the moment."""
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    return time.monotonic()
+
+
+def until_it_runs(post: Post, path: str, key: str) -> HttpResponse:
+    """The first reply that is no 409, asked for eagerly."""
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        response = post(path, key, body="")
+        if response.status_code != 409:
+            return response
+        time.sleep(0.01)
+    raise AssertionError("the key is stuck")
+
+
+@pytest.fixture
+def send(post: Post) -> Post:
+    """The same request as the worker's."""
+    from django.test import Client
+
+    def send(path: str, key: str | None = None, **kwargs: object) -> HttpResponse:
+        client = Client(raise_request_exception=False)
+        sent: HttpResponse = client.post(path, headers={"Idempotency-Key": key or ""})  # type: ignore[assignment]
+        return sent
+
+    return send
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("point", ["after-claim", "in-view", "before-commit"])
+def test_killed_before_commit_frees_the_key_at_once(
+    point: str, door: str, key: str, send: Post
+) -> None:
+    """The retry runs long before the lease of a minute is over, and there is one order."""
+    with worker(point, key, door) as process:
+        killed = kill(process)
+        response = until_it_runs(send, door, key)
+        waited = time.monotonic() - killed
+    assert Order.objects.count() == 1
+    assert response.status_code == 201
+    assert "Idempotent-Replayed" not in response
+    assert IdempotencyRecord.objects.get().attempts == 2
+    print(f"\n{connection.vendor}, killed {point}: ran again after {waited * 1000:.0f} ms")
+    assert waited < 2
+
+
+@pytest.mark.skipif(
+    connection.vendor == "sqlite", reason="SQLite cannot tell that an owner had begun: 250 ms grace"
+)
+def test_killed_in_the_view_needs_no_grace(key: str, send: Post) -> None:
+    """PostgreSQL remembers that the owner had locked the row: the very first retry runs."""
+    with worker("in-view", key) as process:
+        kill(process)
+        # The server notices the closed socket within a moment.
+        time.sleep(0.05)
+        assert send("/function/", key).status_code == 201
+    assert Order.objects.count() == 1
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_killed_after_commit_replays(door: str, key: str, send: Post) -> None:
+    """The effect is there, and so is the reply nobody got."""
+    with worker("after-commit", key, door) as process:
+        kill(process)
+    response = send(door, key)
+    assert Order.objects.count() == effects.count() == 1
+    assert response.status_code == 201
+    assert response["Idempotent-Replayed"] == "true"
+
+
+@pytest.mark.parametrize("point", ["in-view", "before-commit"])
+def test_duplicate_of_a_frozen_worker_is_answered_at_once(
+    point: str, key: str, send: Post
+) -> None:
+    """SIGSTOP between the completing UPDATE and COMMIT: 409, none hangs; thawed, it completes."""
+    with worker(point, key) as process:
+        process.send_signal(signal.SIGSTOP)
+        began = time.monotonic()
+        statuses = [send("/function/", key).status_code for _ in range(5)]
+        waited = (time.monotonic() - began) / len(statuses)
+        process.send_signal(signal.SIGCONT)
+        assert process.communicate("\n")[0].strip() == "201"
+    assert statuses == [409] * 5
+    assert waited < 0.5
+    assert send("/function/", key)["Idempotent-Replayed"] == "true"
+    assert Order.objects.count() == effects.count() == 1
+
+
+@pytest.mark.skipif(connection.vendor == "sqlite", reason="SQLite has no connection to lose")
+@pytest.mark.parametrize("lands", [True, False])
+def test_commit_cut_in_flight_is_unknown_until_the_record_says(
+    lands: bool, key: str, post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The late release leaves a locked row alone: 503, and the retry finds what became of it."""
+    in_flight = []
+    original = connection.commit
+
+    def cut() -> None:
+        if not Order.objects.exists():
+            return original()
+        in_flight.append(connection.connection)
+        connection.connection = None
+        raise OperationalError("the network is gone")
+
+    monkeypatch.setattr(connection, "commit", cut)
+    first = post("/function/", key)
+    monkeypatch.undo()
+    assert first.status_code == 503
+    assert first["Retry-After"] == "1"
+    assert IdempotencyRecord.objects.get().status == Status.IN_PROGRESS
+    assert post("/function/", key).status_code == 409
+    if lands:
+        in_flight[0].commit()
+    in_flight[0].close()
+    again = post("/function/", key)
+    assert again.status_code == 201
+    assert again.get("Idempotent-Replayed") == ("true" if lands else None)
+    assert Order.objects.count() == 1
+    assert effects.count() == (1 if lands else 2)
