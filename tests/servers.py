@@ -60,6 +60,8 @@ class Server(ABC):
     over the same data and on the same port.
     """
 
+    user: int | None
+    group: int | None
     variable: ClassVar[str]
     stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
 

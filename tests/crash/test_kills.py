@@ -52,7 +52,7 @@ def until_it_runs(post: Post, path: str, key: str) -> HttpResponse:
     """The first reply that is no 409, asked for eagerly."""
     deadline = time.monotonic() + 5
     while time.monotonic() < deadline:
-        response = post(path, key, body="")
+        response = post(path, key)
         if response.status_code != 409:
             return response
         time.sleep(0.01)
@@ -115,9 +115,7 @@ def test_killed_after_commit_replays(door: str, key: str, send: Post) -> None:
 
 
 @pytest.mark.parametrize("point", ["in-view", "before-commit"])
-def test_duplicate_of_a_frozen_worker_is_answered_at_once(
-    point: str, key: str, send: Post
-) -> None:
+def test_duplicate_of_a_frozen_worker_is_answered_at_once(point: str, key: str, send: Post) -> None:
     """SIGSTOP between the completing UPDATE and COMMIT: 409, none hangs; thawed, it completes."""
     with worker(point, key) as process:
         process.send_signal(signal.SIGSTOP)

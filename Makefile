@@ -1,0 +1,116 @@
+# Everything a developer does with this repository. Needs Python 3.11 or newer and make; all else is
+# installed into .venv, again only when a list of requirements changes.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+# Take another interpreter with `make clean test PYTHON=/path/to/python3.13`.
+PYTHON ?=
+# Arguments for pytest: `make sqlite ARGS="-k replay -x"`.
+ARGS ?=
+# `make test STRICT=1`: a ring that cannot run here is a failure.
+STRICT ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+MANAGE := $(BIN)/python -m testproject.manage
+RINGS := $(BIN)/python -m tests.rings
+RING_NAMES := lint types layers sqlite postgresql base dist
+
+##@ See it
+
+.PHONY: demo
+demo: $(VENV)/.shop ## play lost replies, races and killed workers against the cake shop
+	@$(BIN)/python -m testproject.demo
+
+.PHONY: serve
+serve: $(VENV)/.shop ## open the cake shop (user demo, password demo)
+	@$(BIN)/python -m testproject.serve
+
+##@ Test it
+
+.PHONY: test
+test: $(VENV)/.dev ## all of the rings below, with a summary at the end
+	@$(RINGS) $(if $(STRICT),--strict) $(if $(ARGS),-- $(ARGS))
+
+.PHONY: $(RING_NAMES)
+lint:       ## style: ruff check, ruff format
+types:      ## mypy, strict
+layers:     ## imports go downward only
+sqlite:     ## the test suite on SQLite
+postgresql: ## the test suite on a PostgreSQL that the tests start themselves
+base:       ## the test suite without Django REST framework and django-redis
+dist:       ## the built wheel in an empty environment
+$(RING_NAMES): $(VENV)/.dev
+	@$(RINGS) $@ $(if $(ARGS),-- $(ARGS))
+
+.PHONY: tox
+tox: $(VENV)/.dev ## every supported Python and Django that is installed here
+	@$(BIN)/python -m tox run $(ARGS)
+
+.PHONY: coverage
+coverage: $(VENV)/.dev ## the test suite on SQLite, with the lines it misses
+	@$(BIN)/python -m coverage erase
+	@$(BIN)/python -m coverage run -m pytest $(ARGS)
+	@$(BIN)/python -m coverage combine --quiet
+	@$(BIN)/python -m coverage report
+
+##@ Work on it
+
+.PHONY: install
+install: $(VENV)/.dev ## create or update .venv
+
+.PHONY: format
+format: $(VENV)/.dev ## let ruff sort imports, fix what it can and format
+	@$(BIN)/python -m ruff check --fix --quiet .; $(BIN)/python -m ruff format .
+
+.PHONY: migrations
+migrations: $(VENV)/.shop ## write the migrations that the models ask for
+	@$(MANAGE) makemigrations
+
+.PHONY: messages
+messages: $(VENV)/.shop ## update the translation files (needs gettext)
+	@cd django_idempotency && ../$(BIN)/python -m django makemessages --all --no-wrap
+
+.PHONY: docs
+docs: $(VENV)/.dev ## build the documentation
+	@$(BIN)/python -m tox --quiet run -e docs
+
+.PHONY: clean
+clean: ## remove everything that the commands above made
+	@rm -rf $(VENV) .tox build dist *.egg-info htmlcov .coverage .coverage.* \
+	    .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	@find django_idempotency testproject tests docs -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: help
+help: ## this list
+	@awk 'BEGIN { FS = ":[^#]*## " } \
+	    /^##@/ { printf "\n%s\n", substr($$0, 5) } \
+	    /^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# The environment. A command such as python3.13 may be there and yet not run, and a venv that was
+# interrupted while it was made has no pip: both are tried, not looked for.
+
+$(VENV)/.shop: setup.cfg pyproject.toml requirements/shop.txt
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(MAKE) --no-print-directory venv
+	@echo "installing the shop into $(VENV) ..."
+	@$(PIP) --editable '.[all]' --requirement requirements/shop.txt
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.shop tests/requirements.txt $(wildcard requirements/*.txt)
+	@echo "installing the tools into $(VENV) ..."
+	@$(PIP) --requirement requirements/dev.txt
+	@touch $@
+
+.PHONY: venv
+venv:
+	@for python in $(or $(PYTHON),python3.13 python3.12 python3.11 python3); do \
+	    if $$python -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' \
+	        >/dev/null 2>&1; then \
+	        echo "creating $(VENV) with $$($$python --version) ..."; \
+	        exec $$python -m venv --clear $(VENV); \
+	    fi; \
+	done; \
+	echo "No Python 3.11 or newer with venv and ensurepip runs here. Install one (on Debian and" >&2; \
+	echo "Ubuntu: python3-venv) or say where it is: make PYTHON=/path/to/python3 ..." >&2; \
+	exit 1

@@ -1,0 +1,12 @@
+"""How Sphinx builds the documentation."""
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+SOURCE = (ROOT / "django_idempotency" / "__init__.py").read_text()
+
+project = "django-idempotency"
+release = re.findall(r'^__version__ = "(.+)"$', SOURCE, re.MULTILINE)[0]
+html_theme = "alabaster"
+exclude_patterns = ["_build"]
