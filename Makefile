@@ -12,7 +12,7 @@ STRICT ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq
 MANAGE := $(BIN)/python -m testproject.manage
 RINGS := $(BIN)/python -m tests.rings
 RING_NAMES := lint types layers sqlite postgresql base dist
@@ -91,7 +91,7 @@ help: ## this list
 # The environment. A command such as python3.13 may be there and yet not run, and a venv that was
 # interrupted while it was made has no pip: both are tried, not looked for.
 
-$(VENV)/.shop: setup.cfg pyproject.toml requirements/shop.txt
+$(VENV)/.shop: setup.cfg requirements/shop.txt
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(MAKE) --no-print-directory venv
 	@echo "installing the shop into $(VENV) ..."
 	@$(PIP) --editable '.[all]' --requirement requirements/shop.txt

@@ -56,8 +56,10 @@ assert Group.objects.count() == IdempotencyRecord.objects.count() == 1
 def installed_from_the_wheel() -> None:
     """The package comes from this environment, and the optional ones are not there."""
     spec = find_spec("django_idempotency")
-    assert spec and spec.origin and Path(sys.prefix) in Path(spec.origin).parents, spec
-    assert not find_spec("rest_framework") and not find_spec("django_redis")
+    assert spec is not None
+    assert Path(sys.prefix) in Path(spec.origin or "").parents, spec
+    assert find_spec("rest_framework") is None
+    assert find_spec("django_redis") is None
 
 
 def holds_what_it_needs() -> None:

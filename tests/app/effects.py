@@ -4,17 +4,18 @@ import os
 from pathlib import Path
 
 
-def _log() -> Path:
+def log() -> Path:
+    """Where they are written."""
     return Path(os.environ["EFFECTS_LOG"])
 
 
 def happened(nonce: str) -> None:
     """Append one line in one write, which O_APPEND makes atomic between processes."""
-    descriptor = os.open(_log(), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    descriptor = os.open(log(), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.write(descriptor, f"{nonce}\n".encode())
     os.close(descriptor)
 
 
 def count() -> int:
     """How often a view ran."""
-    return len(_log().read_text().splitlines()) if _log().exists() else 0
+    return len(log().read_text().splitlines()) if log().exists() else 0

@@ -39,6 +39,7 @@ OTHERS = {
     "plainly": views.plainly,
     "bare": views.bare,
     "who": views.who,
+    "token": views.TokenApi.as_view(),
     "unprotected": views.Api.as_view(),
 }
 

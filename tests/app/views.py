@@ -22,9 +22,11 @@ from django.template import engines
 from django.template.response import TemplateResponse
 from django.utils.decorators import method_decorator
 from django.views import View
+from rest_framework.authentication import SessionAuthentication, TokenAuthentication
 from rest_framework.decorators import action, api_view
 from rest_framework.exceptions import ValidationError
 from rest_framework.generics import GenericAPIView
+from rest_framework.permissions import IsAuthenticated
 from rest_framework.response import Response
 from rest_framework.views import APIView
 from rest_framework.viewsets import ViewSet
@@ -289,6 +291,13 @@ class Api(APIView):
 
 class MixinApi(IdempotencyMixin, Api):
     """The mixin."""
+
+
+class TokenApi(MixinApi):
+    """Logged in by token or session only."""
+
+    authentication_classes = (TokenAuthentication, SessionAuthentication)
+    permission_classes = (IsAuthenticated,)
 
 
 class Generic(IdempotencyMixin, GenericAPIView[Order]):

@@ -1,0 +1,40 @@
+"""``manage.py check`` says what would go wrong in a request."""
+
+import pytest
+from django.core.checks import run_checks
+from django.db import connections
+
+from django_idempotency import checks
+
+
+def ids(messages: object) -> list[str | None]:
+    """Their ids."""
+    return [message.id for message in messages]  # type: ignore[attr-defined]
+
+
+@pytest.mark.django_db(databases=["default", "other"])
+def test_project_of_the_tests_is_fine() -> None:
+    """No message of ours."""
+    ours = [m for m in run_checks() if (m.id or "").startswith("django_idempotency")]
+    assert ours == []
+
+
+def test_autocommit_off_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """E002."""
+    monkeypatch.setitem(connections["default"].settings_dict, "AUTOCOMMIT", False)
+    assert ids(checks.check_autocommit(None)) == ["django_idempotency.E002"]
+
+
+def test_unknown_database_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """E003."""
+    monkeypatch.setattr(connections["default"], "vendor", "oracle")
+    assert ids(checks.check_vendor(None)) == ["django_idempotency.E003"]
+
+
+def test_several_databases_with_atomic_requests_draw_a_warning(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """W001."""
+    for alias in ("default", "other"):
+        monkeypatch.setitem(connections[alias].settings_dict, "ATOMIC_REQUESTS", True)
+    assert ids(checks.check_atomic_requests(None)) == ["django_idempotency.W001"]
