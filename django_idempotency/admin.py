@@ -1,6 +1,6 @@
 """The records in the admin: to look at, and to expire."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 from django.contrib import admin, messages
 from django.db.models import QuerySet
@@ -25,7 +25,7 @@ class IdempotencyRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     list_filter = ("status", "atomic")
     search_fields = ("=key", "=scope", "path__startswith")
     ordering = ("-created_at",)
-    actions: ClassVar[Any] = ["expire"]
+    actions = ("expire",)
     fields = (
         "key", "scope", "method", "path", "status", "attempts", "atomic", "error",
         "response_status", "created_at", "claimed_at", "lease_expires_at", "completed_at",
@@ -52,7 +52,7 @@ class IdempotencyRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Deleting belongs to the clean-up command, which repeats its condition in the statement."""
+        """Deleting is for the clean-up command, whose statement repeats its condition."""
         return False
 
     def has_expire_permission(self, request: HttpRequest) -> bool:

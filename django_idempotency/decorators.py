@@ -98,7 +98,7 @@ class _Method:
 
     def __set_name__(self, owner: type[Any], name: str) -> None:
         if name == "dispatch":
-            owner.dispatch = self._view  # type: ignore[attr-defined]
+            owner.dispatch = self._view
             doors.hook(owner, getattr(self, doors.OPTIONS))
         elif hasattr(owner, "dispatch"):
             doors.hook(owner)

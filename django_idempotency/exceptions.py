@@ -10,7 +10,7 @@
     │   ├── InProgressError         409  idempotency_in_progress         Retry-After
     │   ├── AttemptsExhaustedError  409  idempotency_attempts_exhausted
     │   └── UnavailableError        503  idempotency_unavailable         Retry-After
-    └── TransitionError             a guarded UPDATE matched no row: the claim is not ours (any more)
+    └── TransitionError             a guarded UPDATE matched no row: the claim is not ours
 """
 
 from typing import ClassVar

@@ -10,7 +10,7 @@ import json
 import math
 import tempfile
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, cast
 from urllib.parse import parse_qsl
 
 from django.conf import settings
@@ -78,24 +78,28 @@ def _spooled_digest(request: HttpRequest) -> bytes:
         sha.update(chunk)
         spool.write(chunk)
     spool.seek(0)
-    request._stream = spool  # type: ignore[attr-defined]
-    request._read_started = False
+    put_back: Any = request
+    put_back._stream = spool
+    put_back._read_started = False
     return sha.digest()
 
 
 def _is_large(request: HttpRequest) -> bool:
-    limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+    limit = cast(int | None, settings.DATA_UPLOAD_MAX_MEMORY_SIZE)
     length = request.META.get("CONTENT_LENGTH") or "0"
     return limit is not None and length.isdigit() and int(length) > limit
+
+
+def _is_json(request: HttpRequest) -> bool:
+    content_type = request.content_type or ""
+    return content_type == "application/json" or content_type.endswith("+json")
 
 
 def _raw_parts(request: HttpRequest) -> Iterator[bytes]:
     if _is_large(request) and not hasattr(request, "_body"):
         yield b"large"
         yield _spooled_digest(request)
-    elif request.content_type == "application/json" or (request.content_type or "").endswith(
-        "+json"
-    ):
+    elif _is_json(request):
         yield b"json"
         yield canonical_json(request.body)
     else:

@@ -23,9 +23,9 @@ class Operation:
     def __init__(self, request: HttpRequest, intent: Intent | None, attempt: int) -> None:
         self.request = request
         self._intent = intent
-        self.key: str | None = intent and intent.key
-        self.scope: str | None = intent and intent.scope
-        self.record_id: uuid.UUID | None = intent and intent.id
+        self.key = intent.key if intent else None
+        self.scope = intent.scope if intent else None
+        self.record_id = intent.id if intent else None
         #: 1 for the first attempt; attempts that answered without an outcome do not count.
         self.attempt = attempt
         self.wish: Verdict | None = None

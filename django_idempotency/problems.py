@@ -28,7 +28,7 @@ class IdempotencyAPIException(APIException):
     """
 
     def __init__(self, error: IdempotencyError) -> None:
-        super().__init__(error.detail, error.code)
+        super().__init__(str(error.detail), error.code)
         self.error = error
         self.status_code = error.status
         if error.retry_after is not None:

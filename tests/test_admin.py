@@ -35,7 +35,7 @@ def test_list_and_detail_show_no_body(admin: Client, key: str, post: Post) -> No
     assert key[:20].encode() in admin.get(LIST).content
     page = admin.get(detail).content
     assert key.encode() in page
-    nonce = first.json()["nonce"]  # type: ignore[attr-defined]
+    nonce = first.json()["nonce"]
     assert nonce.encode() not in page
 
 

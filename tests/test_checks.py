@@ -1,15 +1,17 @@
 """``manage.py check`` says what would go wrong in a request."""
 
+from collections.abc import Iterable
+
 import pytest
-from django.core.checks import run_checks
+from django.core.checks import CheckMessage, run_checks
 from django.db import connections
 
 from django_idempotency import checks
 
 
-def ids(messages: object) -> list[str | None]:
+def ids(messages: Iterable[CheckMessage]) -> list[str | None]:
     """Their ids."""
-    return [message.id for message in messages]  # type: ignore[attr-defined]
+    return [message.id for message in messages]
 
 
 @pytest.mark.django_db(databases=["default", "other"])

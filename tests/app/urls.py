@@ -1,5 +1,7 @@
 """Every door, by name."""
 
+from typing import Any
+
 from django.contrib import admin
 from django.urls import include, path
 from rest_framework.routers import SimpleRouter
@@ -13,7 +15,7 @@ router.register("viewset", views.Orders, basename="viewset")
 router.register("action", views.OneAction, basename="action")
 
 #: The doors that pass the shared contract, with and without REST framework.
-PLAIN_DOORS = {
+PLAIN_DOORS: dict[str, Any] = {
     "function": views.function,
     "called": views.called,
     "class": views.Decorated.as_view(),
@@ -22,7 +24,7 @@ PLAIN_DOORS = {
     "method-decorator": views.MethodDecorator.as_view(),
     "dispatch-decorator": views.DispatchDecorator.as_view(),
 }
-API_DOORS = {
+API_DOORS: dict[str, Any] = {
     "above": views.above_api_view,
     "below": views.below_api_view,
     "mixin": views.MixinApi.as_view(),
@@ -33,7 +35,7 @@ API_DOORS = {
     "twice": views.Twice.as_view(),
 }
 DOORS = [f"/{name}/" for name in (*PLAIN_DOORS, *API_DOORS, "viewset", "viewset/extra", "action")]
-OTHERS = {
+OTHERS: dict[str, Any] = {
     "form": views.form,
     "required": views.required,
     "plainly": views.plainly,

@@ -87,7 +87,11 @@ def test_requests_with_one_key_have_one_effect(tmp_path: Path) -> None:
         for _ in range(ROUNDS):
             key = uuid.uuid4().hex
             callers = [Caller(address) for _ in range(RACERS)]
-            replies = race(lambda key=key, callers=callers: callers.pop().order(key))
+
+            def order(key: str = key, callers: list[Caller] = callers) -> Any:
+                return callers.pop().order(key)
+
+            replies = race(order)
             statuses.update(response.status for response, _, _ in replies)
             bodies = {body for response, body, _ in replies if response.status == 201}
             assert len(bodies) == 1, statuses

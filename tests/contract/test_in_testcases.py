@@ -1,4 +1,4 @@
-"""The app inside Django's own test cases: a refused request leaves the test's transaction usable."""
+"""The app inside Django's test cases: a refused request leaves the transaction usable."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ KEY = "k" * 32
 class _Contract:
     """What holds in both kinds of test case."""
 
-    databases = {"default", "other"}
+    client: Any
 
     def _post(self: Any, door: str, act: str) -> Any:
         return self.client.post(f"{door}?act={act}", headers={"Idempotency-Key": KEY})
@@ -46,9 +46,13 @@ class _Contract:
 class InTestCase(_Contract, TestCase):
     """Everything joins the test's own transaction."""
 
+    databases = "__all__"
+
 
 class InTransactionTestCase(_Contract, TransactionTestCase):
     """Real transactions."""
+
+    databases = "__all__"
 
 
 @pytest.mark.django_db(databases=["default", "other"])

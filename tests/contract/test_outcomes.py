@@ -80,7 +80,7 @@ def test_hook_that_raises_after_commit_leaves_a_replay(
 
 @pytest.mark.parametrize("door", DOORS)
 def test_failing_commit_elsewhere_is_never_replayed(door: str, key: str, post: Post) -> None:
-    """Two databases under ATOMIC_REQUESTS: the other one fails first, and takes the record along."""
+    """Under ATOMIC_REQUESTS the other database fails first, and takes the record along."""
     with atomic_requests_on("default", "other"):
         replies = [post(door, key, act="homeless_elsewhere") for _ in range(3)]
     assert {reply.status_code for reply in replies} <= {500, 503}

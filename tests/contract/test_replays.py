@@ -1,4 +1,4 @@
-"""A repeated request gets the first reply, whatever kind it is and whichever door it came through."""
+"""A repeated request gets the first reply, of whatever kind and through whichever door."""
 
 import pytest
 from django.http import HttpResponse

@@ -1,4 +1,4 @@
-"""A worker dies or freezes at the worst moments: nothing is lost, nothing runs twice, no key sticks."""
+"""Workers die or freeze at the worst moments: nothing lost, nothing twice, no stuck key."""
 
 import os
 import signal
@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import pytest
 from django.db import OperationalError, connection
 from django.http import HttpResponse
+from django.test import Client
 
 from django_idempotency.models import IdempotencyRecord, Status
 from tests.app import effects
@@ -48,11 +49,11 @@ def kill(process: subprocess.Popen[str]) -> float:
     return time.monotonic()
 
 
-def until_it_runs(post: Post, path: str, key: str) -> HttpResponse:
+def until_it_runs(send: Post, path: str, key: str) -> HttpResponse:
     """The first reply that is no 409, asked for eagerly."""
     deadline = time.monotonic() + 5
     while time.monotonic() < deadline:
-        response = post(path, key)
+        response = send(path, key)
         if response.status_code != 409:
             return response
         time.sleep(0.01)
@@ -60,9 +61,8 @@ def until_it_runs(post: Post, path: str, key: str) -> HttpResponse:
 
 
 @pytest.fixture
-def send(post: Post) -> Post:
+def send() -> Post:
     """The same request as the worker's."""
-    from django.test import Client
 
     def send(path: str, key: str | None = None, **kwargs: object) -> HttpResponse:
         client = Client(raise_request_exception=False)

@@ -16,6 +16,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper  # noqa: E402
 from django.test import Client  # noqa: E402
 
 from django_idempotency.claims import Claim  # noqa: E402
+from django_idempotency.store import StoredResponse  # noqa: E402
 from tests.app import views  # noqa: E402
 
 
@@ -54,8 +55,8 @@ _completed: list[bool] = []
 def _note_completion() -> None:
     original = Claim.complete
 
-    def noting(self: Claim, *args: Any) -> None:
-        original(self, *args)
+    def noting(self: Claim, response: StoredResponse) -> None:
+        original(self, response)
         _completed.append(True)
 
     Claim.complete = noting  # type: ignore[method-assign]
@@ -63,7 +64,12 @@ def _note_completion() -> None:
 
 def _in_view() -> None:
     order = views.order
-    views.ACTS["order"] = lambda request, nonce: (stop(), order(request, nonce))[1]
+
+    def stopping(request: Any, nonce: str) -> Any:
+        stop()
+        return order(request, nonce)
+
+    views.ACTS["order"] = stopping
 
 
 POINTS: dict[str, Callable[[], None]] = {
