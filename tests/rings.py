@@ -61,7 +61,7 @@ RINGS = (
         "lint",
         "style",
         (
-            (sys.executable, "-m", "ruff", "check", "--quiet", "."),
+            (sys.executable, "-m", "ruff", "check", "."),
             (sys.executable, "-m", "ruff", "format", "--check", "."),
         ),
     ),

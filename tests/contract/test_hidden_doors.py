@@ -1,0 +1,84 @@
+"""Doors the URL's callback hides, in a process that has not served them yet."""
+
+import uuid
+from types import ModuleType
+from typing import Any
+
+import pytest
+from django.urls import path
+from django.utils.decorators import method_decorator
+from pytest_django import Settings
+from rest_framework.decorators import api_view
+
+from django_idempotency.decorators import idempotent
+from django_idempotency.models import IdempotencyRecord
+from tests.app import effects
+from tests.app.models import Order
+from tests.app.views import Api, Plain, kitchen
+from tests.conftest import Post, atomic_requests_on
+
+pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
+
+
+def _below_api_view() -> Any:
+    @api_view(["GET", "POST"])
+    @idempotent
+    def below(request: Any) -> Any:
+        return kitchen(request)
+
+    return below
+
+
+def _on_a_method(base: Any) -> Any:
+    return method_decorator(idempotent, name="post")(type("Fresh", (base,), {})).as_view()
+
+
+@pytest.fixture(params=["api_view", "method", "api-method"])
+def hidden(request: pytest.FixtureRequest, settings: Settings) -> str:
+    """The path of a door no request has gone through."""
+    view = {
+        "api_view": _below_api_view,
+        "method": lambda: _on_a_method(Plain),
+        "api-method": lambda: _on_a_method(Api),
+    }[request.param]()
+    urls: Any = ModuleType("hidden_urls")
+    urls.urlpatterns = [path("hidden/", view)]
+    settings.ROOT_URLCONF = urls
+    return "/hidden/"
+
+
+def test_first_request_joins_and_later_ones_claim_by_themselves(hidden: str, post: Post) -> None:
+    """Each is protected."""
+    with atomic_requests_on("default"):
+        for expected in (1, 2):
+            key = uuid.uuid4().hex
+            replies = [post(hidden, key) for _ in range(2)]
+            assert Order.objects.count() == effects.count() == expected
+            assert replies[0].content == replies[1].content
+
+
+def test_methods_that_are_not_covered_keep_their_transaction(
+    hidden: str, post: Post, client: Any
+) -> None:
+    """A GET that fails leaves nothing, before and after the first covered request."""
+    client.raise_request_exception = False
+    with atomic_requests_on("default"):
+        for _ in range(2):
+            assert client.get(f"{hidden}?act=crash").status_code == 500
+            assert not Order.objects.exists()
+            post(hidden, act="crash")
+
+
+def test_several_databases_refuse_the_first_request_only(hidden: str, key: str, post: Post) -> None:
+    """Joined, the other database would commit last: nothing runs, and the retry does."""
+    with atomic_requests_on("default", "other"):
+        refused = post(hidden, key)
+        assert effects.count() == 0
+        assert refused.status_code == 503
+        assert refused["Retry-After"] == "1"
+        assert post(hidden, key, act="homeless_elsewhere").status_code == 500
+        assert not Order.objects.exists()
+        replies = [post(hidden, key) for _ in range(2)]
+    assert Order.objects.count() == 1
+    assert replies[1]["Idempotent-Replayed"] == "true"
+    assert IdempotencyRecord.objects.count() == 1

@@ -1,0 +1,74 @@
+"""The tables in the documentation say what the code does."""
+
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from django_idempotency import exceptions
+from django_idempotency.exceptions import IdempotencyError
+from django_idempotency.policy import Policy
+from django_idempotency.responses import NO_OUTCOME
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+ERRORS = [error for error in vars(exceptions).values() if isinstance(error, type)]
+
+
+def rows(page: str, pattern: str) -> list[tuple[str, ...]]:
+    """What ``pattern`` finds at the beginning of a page's lines."""
+    return re.findall(pattern, (DOCS / page).read_text(), re.MULTILINE)
+
+
+def test_table_of_options_has_every_option_and_its_default() -> None:
+    """Simple defaults literally, durations and sizes in words."""
+    table = dict(rows("options.rst", r"^``(\w+)`` {2,}(.+?) {2,}"))
+    assert list(table) == [field.name for field in fields(Policy)]
+    words = {"retention": "24 hours", "lease": "60 seconds", "wait": "0"}
+    words["max_response_bytes"] = "1 MiB"
+    for field in fields(Policy):
+        default = str(field.default) if not isinstance(field.default, str) else f'"{field.default}"'
+        expected = words.get(field.name, f"``{default}``".replace("'", '"'))
+        assert table[field.name] == expected, field.name
+
+
+def test_table_of_errors_has_every_error() -> None:
+    """Status and code."""
+    table = {code: int(status) for status, code in rows("errors.rst", r" (\d{3}) +``(\w+)``$")}
+    ours = [error for error in ERRORS if issubclass(error, IdempotencyError)]
+    assert table == {error.code: error.status for error in ours if error is not IdempotencyError}
+
+
+def test_tree_of_errors_is_the_code_s() -> None:
+    """The drawing at the top of the module."""
+    drawn = re.findall(r"── (\w+) +(\d+) +(\w+)( +Retry-After)?", exceptions.__doc__ or "")
+    for name, status, code, retry in drawn:
+        error = getattr(exceptions, name)
+        assert (str(error.status), error.code) == (status, code)
+        assert bool(error.retry_after) == bool(retry)
+    assert len(drawn) == 6
+
+
+def test_table_of_statuses_is_the_code_s() -> None:
+    """Which answers free the key."""
+    (listed,) = re.findall(r"^returns (400[\d\s]+)", (DOCS / "guarantees.rst").read_text(), re.M)
+    assert {int(status) for status in listed.split()} == NO_OUTCOME
+
+
+def test_ids_of_checks_are_documented_once() -> None:
+    """Every id in the code is in the table, and none is used twice."""
+    source = (ROOT / "django_idempotency" / "checks.py").read_text()
+    ids = re.findall(r'id="(django_idempotency\.\w+)"', source)
+    assert len(set(ids)) == len(ids)
+    assert sorted(ids) == sorted(
+        row for row in rows("errors.rst", r"^``(django_idempotency\.\w+)``")
+    )
+
+
+@pytest.mark.parametrize(
+    "name", ["idempotent", "IdempotencyMixin", "downstream_key", "atomic=False"]
+)
+def test_readme_names_what_a_newcomer_needs(name: str) -> None:
+    """It is the one page everybody reads."""
+    assert name in (ROOT / "README.rst").read_text()
