@@ -89,7 +89,7 @@ LOGOUT_REDIRECT_URL = "shop:home"
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
-        "testproject.shop.api.BearerAuthentication",
+        "testproject.shop.authentication.BearerAuthentication",
         "rest_framework.authentication.SessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],

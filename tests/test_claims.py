@@ -130,6 +130,14 @@ def test_in_progress_never_expires(store: Store, intent: Intent) -> None:
     assert store.purge(10) == 0
 
 
+def test_young_claim_is_left_alone_when_its_retention_is_over(store: Store, intent: Intent) -> None:
+    """A retention shorter than the view: the owner lives."""
+    claimed(store, intent)
+    set_row(intent, expires_at=PAST)
+    with pytest.raises(InProgressError):
+        obtain(store, intent, Policy())
+
+
 @pytest.mark.parametrize("other_request", [False, True])
 def test_expired_record_is_recycled(other_request: bool, store: Store, intent: Intent) -> None:
     """Another life: any request, first attempt, nothing left of the old answer."""

@@ -4,7 +4,6 @@ from typing import Any
 
 from django.db.models import QuerySet
 from rest_framework import mixins, serializers, status
-from rest_framework.authentication import TokenAuthentication
 from rest_framework.decorators import action
 from rest_framework.exceptions import APIException
 from rest_framework.request import Request
@@ -19,12 +18,6 @@ from .models import Order, Origin
 
 # The longest a cake bakes: less than the time a request may take on usual servers.
 MAX_BAKE_SECONDS = 5.0
-
-
-class BearerAuthentication(TokenAuthentication):
-    """Tokens as RFC 6750 sends them: ``Authorization: Bearer <token>``."""
-
-    keyword = "Bearer"
 
 
 class OrderSerializer(serializers.ModelSerializer[Order]):

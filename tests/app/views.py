@@ -141,6 +141,12 @@ def homeless_elsewhere(request: Any, nonce: str) -> HttpResponseBase:
     return json_response(request, {"nonce": nonce})
 
 
+def elsewhere_and_crash(request: Any, nonce: str) -> HttpResponseBase:
+    """A write on the other database, and then a bug."""
+    Order.objects.using("other").create(nonce=nonce)
+    raise RuntimeError(nonce)
+
+
 def broken_hook(request: Any, nonce: str) -> HttpResponseBase:
     """Success, and then an on_commit hook that raises."""
 
@@ -204,7 +210,7 @@ ACTS: dict[str, Act] = {
         *(order, slow, latin, binary, no_content, redirect, page, file, stream, none),
         *(payment_required, unauthorized, unavailable, invalid, crash, homeless),
         *(homeless_elsewhere, broken_hook, marked, starts_session, rolls_back, releases, keeps),
-        bad_form,
+        *(bad_form, elsewhere_and_crash),
     )
 }
 

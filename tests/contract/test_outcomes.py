@@ -89,6 +89,18 @@ def test_failing_commit_elsewhere_is_never_replayed(door: str, key: str, post: P
     assert not Order.objects.exists()
 
 
+@pytest.mark.parametrize("with_key", [True, False], ids=["key", "no-key"])
+@pytest.mark.parametrize("door", DOORS)
+def test_writes_elsewhere_are_undone_too(door: str, with_key: bool, key: str, post: Post) -> None:
+    """Under ATOMIC_REQUESTS every database has its transaction, with and without a key."""
+    with atomic_requests_on("default", "other"):
+        for _ in range(2):
+            reply = post(door, key if with_key else None, act="elsewhere_and_crash")
+            assert reply.status_code in (500, 503)
+    assert effects.count() >= 1
+    assert not Order.objects.using("other").exists()
+
+
 def test_view_that_commits_by_itself_is_released_after_an_error(key: str, post: Post) -> None:
     """``atomic=False``: the writes stay, which is the view's business; the key is free."""
     assert post("/plainly/", key, act="crash").status_code == 500
