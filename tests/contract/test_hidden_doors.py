@@ -7,14 +7,16 @@ from typing import Any
 import pytest
 from django.urls import path
 from django.utils.decorators import method_decorator
+from django.views import View
 from pytest_django import Settings
 from rest_framework.decorators import api_view
+from rest_framework.views import APIView
 
 from django_idempotency.decorators import idempotent
 from django_idempotency.models import IdempotencyRecord
 from tests.app import effects
 from tests.app.models import Order
-from tests.app.views import Api, Plain, kitchen
+from tests.app.views import kitchen
 from tests.conftest import Post, atomic_requests_on
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
@@ -29,8 +31,13 @@ def _below_api_view() -> Any:
     return below
 
 
-def _on_a_method(base: Any) -> Any:
-    return method_decorator(idempotent, name="post")(type("Fresh", (base,), {})).as_view()
+def _on_a_method(base: type[View]) -> Any:
+    def handler(self: View, request: Any) -> Any:
+        return kitchen(request)
+
+    fresh = type("Fresh", (base,), {"get": handler, "post": handler})
+    decorated: Any = method_decorator(idempotent, name="post")(fresh)
+    return decorated.as_view()
 
 
 @pytest.fixture(params=["api_view", "method", "api-method"])
@@ -38,8 +45,8 @@ def hidden(request: pytest.FixtureRequest, settings: Settings) -> str:
     """The path of a door no request has gone through."""
     view = {
         "api_view": _below_api_view,
-        "method": lambda: _on_a_method(Plain),
-        "api-method": lambda: _on_a_method(Api),
+        "method": lambda: _on_a_method(View),
+        "api-method": lambda: _on_a_method(APIView),
     }[request.param]()
     urls: Any = ModuleType("hidden_urls")
     urls.urlpatterns = [path("hidden/", view)]
