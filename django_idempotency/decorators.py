@@ -52,27 +52,26 @@ def _merged(view: Any, options: Options) -> Options:
 
 def _function(view: Callable[..., Any], options: Options) -> Callable[..., Any]:
     merged = _merged(view, options)
-    apart = frozenset(getattr(view, "_non_atomic_requests", ()))
-    apart = frozenset(doors.apart_of(view)) if hasattr(view, doors.OPTIONS) else apart
-    instance = _instance_of_dispatch(view)
+    is_dispatch = getattr(view, "__name__", "") == "dispatch"
 
     @functools.wraps(view)
     def door(*args: Any, **kwargs: Any) -> Any:
-        if instance is not None:
-            dispatch = functools.partial(view, *args, **kwargs)
-            return doors.dispatched(instance, args[0], dispatch, merged)
-        return doors.enter(view, merged, apart, args, kwargs)
+        if is_dispatch:
+            return _dispatch(view, merged, args, kwargs)
+        return doors.enter(door, view, merged, args, kwargs)
 
     doors.take_over_transactions(door)
     setattr(door, doors.OPTIONS, merged)
     return door
 
 
-def _instance_of_dispatch(view: Any) -> Any:
-    """The view whose bound ``dispatch`` this is, as ``method_decorator`` hands it over."""
-    bound = getattr(view, "func", view)
-    is_dispatch = getattr(bound, "__name__", "") == "dispatch"
-    return getattr(bound, "__self__", None) if is_dispatch else None
+def _dispatch(
+    view: Callable[..., Any], options: Options, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """A class's ``dispatch``, as ``method_decorator`` hands it over; its handler is what counts."""
+    instance = doors.bound_instance(view)
+    instance, request = (args[0], args[1]) if instance is None else (instance, args[0])
+    return doors.dispatched(instance, request, functools.partial(view, *args, **kwargs), options)
 
 
 def _outside(view: Any, cls: type[Any], options: Options) -> Callable[..., Any]:

@@ -136,6 +136,11 @@ class PostgreSQL(Dialect):
         )
 
 
+def _busy_milliseconds(raw: Any) -> int:
+    (milliseconds,) = raw.execute("PRAGMA busy_timeout").fetchone()
+    return int(milliseconds)
+
+
 class SQLite(Dialect):
     """SQLite 3.35 and later, whose one write lock plays the row lock's part."""
 
@@ -158,25 +163,24 @@ class SQLite(Dialect):
         # SQLITE_CONSTRAINT_PRIMARYKEY
         return getattr(error.__cause__, "sqlite_errorcode", 0) == 1555
 
-    def _timeout(self, connection: BaseDatabaseWrapper) -> float:
-        return float(connection.settings_dict["OPTIONS"].get("timeout", 5.0))
-
     def insert_wait(self, *, joined: bool) -> float | None:
         # Comes back between slices, to see whether the lock belongs to the same key's owner.
         return None if joined else 0.02
 
     def patience(self, connection: BaseDatabaseWrapper) -> float:
-        return self._timeout(connection)
+        connection.ensure_connection()
+        return _busy_milliseconds(connection.connection) / 1000
 
     @contextmanager
     def waiting(self, connection: BaseDatabaseWrapper, seconds: float) -> Iterator[None]:
         connection.ensure_connection()
         raw = connection.connection
+        before = _busy_milliseconds(raw)
         raw.execute(f"PRAGMA busy_timeout = {int(seconds * 1000)}")
         try:
             yield
         finally:
-            raw.execute(f"PRAGMA busy_timeout = {int(self._timeout(connection) * 1000)}")
+            raw.execute(f"PRAGMA busy_timeout = {before}")
 
 
 DIALECTS: dict[str, type[Dialect]] = {"postgresql": PostgreSQL, "sqlite": SQLite}

@@ -7,9 +7,9 @@ have opened.
 """
 
 import functools
-from collections.abc import Callable, Collection, Iterator, Mapping
+import inspect
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from inspect import iscoroutinefunction
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -18,7 +18,7 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from .exceptions import IdempotencyError, UnavailableError
-from .execution import execute, lacks_request_transaction, request_transactions
+from .execution import commits_last, database_of, execute, request_transactions
 from .http import http_request, is_rest_framework
 from .keys import Key, read_key
 from .operation import current_operation
@@ -32,30 +32,36 @@ OPTIONS = "_idempotency_options"
 _OUTER = "_idempotency_outer"
 _HOOKED = "_idempotency_hooked"
 _ENTERED = "_idempotency_entered"
-_APART = "_idempotency_apart"
 
 
 def refuse_async(view: Any, name: str) -> None:
     """Raise ImproperlyConfigured for a coroutine function: async views are not covered yet."""
-    if iscoroutinefunction(view):
+    if inspect.iscoroutinefunction(view):
         raise ImproperlyConfigured(f"{name} is async, and idempotency covers sync views only.")
 
 
-def take_over_transactions(view: Any) -> None:
-    """Keep Django from wrapping ``view`` under ATOMIC_REQUESTS; the door does it in its stead.
+class _Apart(set[str]):
+    """Every alias, as ``non_atomic_requests``; remembers which of them the project itself named."""
 
-    What the project itself keeps apart (``non_atomic_requests``) stays apart.
-    """
-    if not hasattr(view, _APART):
-        setattr(view, _APART, frozenset(getattr(view, "_non_atomic_requests", ())))
-    # A fresh set: functools.wraps shares the inner view's.
-    view._non_atomic_requests = set(connections)
+    def __init__(self, apart: Collection[str]) -> None:
+        super().__init__(connections)
+        self.apart = set(apart)
+
+    def add(self, alias: str) -> None:
+        """What ``@transaction.non_atomic_requests`` does to a view that has such a set."""
+        self.apart.add(alias)
 
 
 def apart_of(view: Any) -> Collection[str]:
-    """The aliases a view keeps out of ATOMIC_REQUESTS."""
-    aliases: Collection[str] = getattr(view, _APART, ())
-    return aliases
+    """The aliases the project keeps out of a view's ATOMIC_REQUESTS."""
+    aliases: Collection[str] = getattr(view, "_non_atomic_requests", ())
+    return aliases.apart if isinstance(aliases, _Apart) else aliases
+
+
+def take_over_transactions(view: Any) -> None:
+    """Keep Django from wrapping ``view`` under ATOMIC_REQUESTS; the door does it in its stead."""
+    # A fresh set: functools.wraps shares the inner view's.
+    view._non_atomic_requests = _Apart(apart_of(view))
 
 
 def _rendered(response: HttpResponseBase) -> HttpResponseBase:
@@ -135,13 +141,34 @@ def _refuse(request: Any, error: IdempotencyError) -> HttpResponseBase:
 
 
 def _cover(
-    request: Any, policy: Policy, handler: Handler, apart: Collection[str]
+    request: Any, policy: Policy, handler: Handler, view: Any, apart: Collection[str]
 ) -> HttpResponseBase:
+    """Cover one call; ``view`` is the function or the instance whose door this is."""
     if _is_entered(request):
         return handler()
+    if not commits_last(database_of(request, policy)):
+        _take_over_callback(request, view)
+        return _refuse(request, UnavailableError())
     if is_rest_framework(request):
         return _RestFrameworkCall(request, policy, handler).run(apart)
     return _cover_plain(request, policy, handler, apart)
+
+
+def _take_over_callback(request: Any, view: Any) -> None:
+    """See to it that the next request finds its transactions in our hands.
+
+    Django has opened them around a door that the URL's callback hides, and they would commit in an
+    order that could replay over missing rows: nothing may run now.
+    """
+    match = http_request(request).resolver_match
+    if match is None or isinstance(getattr(match.func, "_non_atomic_requests", None), _Apart):
+        raise ImproperlyConfigured(
+            f"{view!r} is called inside transactions of several databases. Put @idempotent on the"
+            " view that the URL names."
+        )
+    if not inspect.isfunction(view):
+        hook(type(view))
+    take_over_transactions(match.func)
 
 
 def _request_in(args: tuple[Any, ...]) -> Any:
@@ -151,56 +178,38 @@ def _request_in(args: tuple[Any, ...]) -> Any:
     raise TypeError("@idempotent covers views, which take the request first")
 
 
-def _is_inside_request_transaction(alias: str) -> bool:
-    connection = connections[alias]
-    atomic_request = connection.settings_dict["ATOMIC_REQUESTS"] and connection.in_atomic_block
-    return bool(atomic_request) and not lacks_request_transaction(connection)
-
-
-def _instance_for(request: Any, view: Handler) -> Any:
-    """The view instance behind a function door that its class knows nothing of."""
+def _instance_behind(request: Any, door: Handler, args: tuple[Any, ...]) -> Any:
+    """The view instance whose handler a function door was put on, or None."""
+    if args[0] is not request:
+        return args[0]
     if is_rest_framework(request):
         return request.parser_context["view"]
-    return getattr(getattr(view, "func", None), "__self__", None)
-
-
-def _take_over_from_now_on(
-    request: Any, view: Handler, options: Options, args: tuple[Any, ...]
-) -> bool:
-    """Under a door the URL's callback hides, Django has opened its transactions already.
-
-    The callback is found with the first request, which joins them. Several of them commit in an
-    order that could replay over missing rows: False says that nothing may run now, and the retry
-    will find the door in its place.
-    """
-    joined = [alias for alias in connections if _is_inside_request_transaction(alias)]
-    instance = _instance_for(request, view)
-    match = http_request(request).resolver_match
-    if not joined or instance is None or match is None:
-        return len(joined) < 2
-    is_only_handler = args[0] is request and not isinstance(view, functools.partial)
-    hook(type(instance), options if is_only_handler else None)
-    take_over_transactions(match.func)
-    return len(joined) < 2
+    return bound_instance(door)
 
 
 def enter(
-    view: Handler,
-    options: Options,
-    apart: Collection[str],
-    args: tuple[Any, ...],
-    kwargs: Mapping[str, Any],
+    door: Handler, view: Handler, options: Options, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> HttpResponseBase:
     """Call a function view or a method: covered, or in the transactions Django would have made."""
     request = _request_in(args)
     policy = resolve(options)
+    handler = functools.partial(view, *args, **kwargs)
     if request.method not in policy.methods:
-        with request_transactions(apart):
-            return view(*args, **kwargs)
+        with request_transactions(apart_of(door)):
+            return handler()
+    return _cover(
+        request, policy, handler, _instance_behind(request, view, args) or door, apart_of(door)
+    )
 
-    if not _is_entered(request) and not _take_over_from_now_on(request, view, options, args):
-        return _refuse(request, UnavailableError())
-    return _cover(request, policy, functools.partial(view, *args, **kwargs), apart)
+
+def bound_instance(view: Any) -> Any:
+    """The instance whose bound method ``method_decorator`` handed over, or None."""
+    while view is not None:
+        bound = getattr(view, "func", view)
+        if (instance := getattr(bound, "__self__", None)) is not None:
+            return instance
+        view = getattr(view, "__wrapped__", None)
+    return None
 
 
 def _handler_of(view: Any, request: HttpRequest) -> Handler | None:
@@ -209,22 +218,27 @@ def _handler_of(view: Any, request: HttpRequest) -> Handler | None:
     return handler
 
 
-def _layers(view: Any, request: HttpRequest, handler: Handler) -> Iterator[Options | None]:
+def _layers(
+    view: Any, request: HttpRequest, handler: Handler, of_dispatch: Options | None
+) -> Iterator[Options | None]:
     """The options of every door this call goes through, the strongest last."""
-    attributes = getattr(view, "idempotency_attributes", None)
+    attributes = getattr(view, "get_idempotency_options", None)
     yield attributes() if attributes else None
     for cls, options in getattr(request, _OUTER, ()):
         yield options if isinstance(view, cls) else None
     yield getattr(type(view), OPTIONS, None)
+    yield getattr(type(view).dispatch, OPTIONS, None)
+    yield of_dispatch
     yield getattr(handler, OPTIONS, None)
 
 
-def _protect(view: Any, request: HttpRequest, extra: Options | None) -> bool:
+def _protect(view: Any, request: HttpRequest, of_dispatch: Options | None) -> bool:
     """Replace the handler on the view instance by a covered one; False if this is not covered."""
     handler = _handler_of(view, request)
     if handler is None:
         return False
-    layers = [layer for layer in (*_layers(view, request, handler), extra) if layer is not None]
+    found = _layers(view, request, handler, of_dispatch)
+    layers = [layer for layer in found if layer is not None]
     policy = resolve({name: value for layer in layers for name, value in layer.items()})
     if not layers or request.method not in policy.methods:
         return False
@@ -233,7 +247,8 @@ def _protect(view: Any, request: HttpRequest, extra: Options | None) -> bool:
 
     @functools.wraps(handler)
     def protected(request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        return _cover(request, policy, functools.partial(handler, request, *args, **kwargs), apart)
+        call = functools.partial(handler, request, *args, **kwargs)
+        return _cover(request, policy, call, view, apart)
 
     setattr(view, (request.method or "").lower(), protected)
     return True
@@ -247,16 +262,16 @@ def _transactions(view: Any, *, covered: bool) -> Iterator[None]:
 
 
 def dispatched(
-    view: Any, request: HttpRequest, dispatch: Callable[[], Any], extra: Options | None = None
+    view: Any, request: HttpRequest, dispatch: Callable[[], Any], of_dispatch: Options | None = None
 ) -> Any:
     """What ``dispatch()`` returns for this view instance, its handler covered if it is to be.
 
-    ``extra`` are the options of a door on ``dispatch`` itself.
+    ``of_dispatch`` are the options of a door on ``dispatch`` itself.
     """
     if vars(view).get(_ENTERED) is request:
         return dispatch()
     setattr(view, _ENTERED, request)
-    covered = _protect(view, request, extra)
+    covered = _protect(view, request, of_dispatch)
     with _transactions(view, covered=covered):
         return dispatch()
 
@@ -282,6 +297,20 @@ def hook(cls: type[Any], options: Options | None = None) -> None:
     take_over_transactions(dispatch)
     setattr(dispatch, _HOOKED, True)
     cls.dispatch = dispatch
+    _hook_subclasses(cls)
+
+
+def _hook_subclasses(cls: type[Any]) -> None:
+    """A subclass may define ``dispatch`` itself, or get another base's."""
+    own = vars(cls).get("__init_subclass__")
+
+    def hooking(sub: type[Any], /, **kwargs: Any) -> None:
+        inner = own.__get__(None, sub) if own else super(cls, sub).__init_subclass__
+        inner(**kwargs)
+        hook(sub)
+
+    hooked: Any = classmethod(hooking)
+    cls.__init_subclass__ = hooked
 
 
 def announce(request: HttpRequest, cls: type[Any], options: Options) -> None:

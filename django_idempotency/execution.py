@@ -15,6 +15,7 @@ What is guaranteed, sentence by sentence:
 import logging
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import cast
@@ -50,6 +51,10 @@ class _Phase(Enum):
     COMMIT = auto()
 
 
+# The alias whose transaction request_transactions() opened first.
+_outermost: ContextVar[str | None] = ContextVar("outermost", default=None)
+
+
 def lacks_request_transaction(connection: BaseDatabaseWrapper) -> bool:
     """Whether ATOMIC_REQUESTS promises a transaction here that nobody has opened.
 
@@ -60,28 +65,44 @@ def lacks_request_transaction(connection: BaseDatabaseWrapper) -> bool:
     )
 
 
+def _is_inside_request_transaction(connection: BaseDatabaseWrapper) -> bool:
+    atomic_requests = connection.settings_dict["ATOMIC_REQUESTS"]
+    return bool(atomic_requests) and not lacks_request_transaction(connection)
+
+
 @contextmanager
 def request_transactions(
     apart: Collection[str] = (), *, joined_only: bool = False
 ) -> Iterator[list[str]]:
     """Django's transaction for each ATOMIC_REQUESTS alias that has none yet; yields these.
 
-    Not for the aliases ``apart``; with ``joined_only`` for those inside a TestCase's own only.
+    Not for the aliases ``apart``; with ``joined_only`` for those inside a TestCase's own only. The
+    records' database is the outermost, so that it commits last.
     """
+    first = router.db_for_write(IdempotencyRecord)
     missing = [
         alias
-        for alias in connections
+        for alias in sorted(connections, key=lambda alias: alias != first)
         if alias not in apart
         and lacks_request_transaction(connections[alias])
         and (connections[alias].in_atomic_block or not joined_only)
     ]
     with ExitStack() as stack:
+        if missing:
+            stack.callback(_outermost.reset, _outermost.set(missing[0]))
         for alias in missing:
             stack.enter_context(transaction.atomic(using=alias))
         yield missing
 
 
-def _database(request: HttpRequest, policy: Policy) -> str:
+def commits_last(alias: str) -> bool:
+    """Whether no request transaction of another database is open around a claim on ``alias``."""
+    others = (connections[other] for other in connections if other != alias)
+    return _outermost.get() == alias or not any(map(_is_inside_request_transaction, others))
+
+
+def database_of(request: HttpRequest, policy: Policy) -> str:
+    """The alias of the record and of the view's transaction."""
     using = policy.using(request) if callable(policy.using) else policy.using
     return using or router.db_for_write(IdempotencyRecord)
 
@@ -193,15 +214,15 @@ class _Attempt:
         if isinstance(error, RowLockedError):
             raise InProgressError from error
         freed = self._release_late(type(error).__name__)
-        if self.claim is None or not isinstance(error, Error):
+        if self.claim is None or not isinstance(error, _UNREACHABLE):
             raise error
-        if self.phase is _Phase.BEFORE_VIEW and isinstance(error, _UNREACHABLE):
+        if self.phase is _Phase.BEFORE_VIEW:
             raise UnavailableError from error
         if self.phase is _Phase.COMMIT and not freed:
             return self._after_commit_raised(error)
         raise error
 
-    def _after_commit_raised(self, error: Error) -> HttpResponseBase:
+    def _after_commit_raised(self, error: BaseException) -> HttpResponseBase:
         """The reply, if the record says that it was committed all the same."""
         try:
             committed = cast(Claim, self.claim).is_committed()
@@ -227,6 +248,7 @@ def _obtain(store: Store, intent: Intent, policy: Policy) -> Claim | StoredRespo
     try:
         return obtain(store, intent, policy)
     except _UNREACHABLE as error:
+        logger.error("the store cannot be reached, so nothing runs", exc_info=True)
         raise UnavailableError from error
 
 
@@ -249,12 +271,12 @@ def execute(
         if policy.required:
             raise KeyMissingError
         operation = Operation(plain, None, 1)
-        return _Attempt(_database(request, policy), None, operation, policy, view, apart).run()
+        return _Attempt(database_of(request, policy), None, operation, policy, view, apart).run()
     intent = _intent(request, policy, key)
     outer = current_operation()
     if outer is not None and outer.record_id == intent.id:
         return view()
-    alias = _database(request, policy)
+    alias = database_of(request, policy)
     outcome = _obtain(Store(alias), intent, policy)
     if isinstance(outcome, StoredResponse):
         return replay(outcome)

@@ -7,9 +7,9 @@ of it.
 
 import hashlib
 import json
-import math
 import tempfile
 from collections.abc import Iterable, Iterator
+from operator import itemgetter
 from typing import Any, cast
 from urllib.parse import parse_qsl
 
@@ -47,12 +47,9 @@ def _refuse(constant: str) -> None:
     raise _NotCanonicalError(constant)
 
 
-def _finite(text: str) -> float:
-    number = float(text)
-    # 1e400 and 1e500 would both become Infinity.
-    if math.isinf(number):
-        raise _NotCanonicalError(text)
-    return number
+def _as_written(number: str) -> str:
+    # As floats, 9007199254740993.0 would equal 9007199254740992.0, and 1e400 be Infinity.
+    return f"\0number:{number}"
 
 
 def canonical_json(body: bytes) -> bytes:
@@ -63,7 +60,7 @@ def canonical_json(body: bytes) -> bytes:
     """
     try:
         value = json.loads(
-            body, object_pairs_hook=_object, parse_constant=_refuse, parse_float=_finite
+            body, object_pairs_hook=_object, parse_constant=_refuse, parse_float=_as_written
         )
         return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
     except (ValueError, RecursionError):
@@ -118,8 +115,12 @@ def _file_digest(file: Any) -> bytes:
 def _form_parts(request: Any, leave_out: frozenset[str]) -> Iterator[bytes]:
     yield b"form"
     fields = form_fields(request)
-    for name in sorted(set(fields) - set(request.FILES) - leave_out):
-        yield json.dumps([name, fields.getlist(name)]).encode()
+    if not hasattr(fields, "getlist"):
+        yield json.dumps(fields, sort_keys=True, default=str).encode()
+        return
+    for name in sorted(set(fields) - leave_out):
+        texts = [value for value in fields.getlist(name) if isinstance(value, str)]
+        yield json.dumps([name, texts]).encode()
     for name in sorted(request.FILES):
         for file in request.FILES.getlist(name):
             yield json.dumps([name, file.name, file.content_type]).encode()
@@ -141,7 +142,8 @@ def _body_parts(request: Any, leave_out: frozenset[str]) -> Iterator[bytes]:
 
 def _query(request: HttpRequest) -> bytes:
     pairs = parse_qsl(request.META.get("QUERY_STRING", ""), keep_blank_values=True)
-    return json.dumps(sorted(pairs)).encode()
+    # By name only: the order of one name's values is what they mean.
+    return json.dumps(sorted(pairs, key=itemgetter(0))).encode()
 
 
 def fingerprint_of(request: HttpRequest, policy: Policy) -> bytes:

@@ -17,5 +17,8 @@ def is_rest_framework(request: Any) -> bool:
 
 
 def form_fields(request: Any) -> Any:
-    """The parsed fields of a form: a QueryDict (in REST framework with the files among them)."""
+    """The parsed fields of a form: a QueryDict (in REST framework with the files among them).
+
+    A parser of the project's own may make anything else of the body.
+    """
     return request.data if is_rest_framework(request) else request.POST

@@ -7,8 +7,9 @@ import hashlib
 import re
 import uuid
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
+from django.conf import settings
 from django.http import HttpRequest
 
 from . import conf
@@ -60,7 +61,8 @@ def _from_callable(request: HttpRequest, policy: Policy) -> Key | None:
 
 
 def _from_field(request: HttpRequest, field: str) -> Key | None:
-    value = form_fields(request).get(field)
+    fields = form_fields(request)
+    value = fields.get(field) if hasattr(fields, "get") else None
     return None if value is None else Key(_visible(str(value)), from_field=True)
 
 
@@ -74,12 +76,19 @@ def read_key(request: HttpRequest, policy: Policy) -> Key | None:
     return _from_field(request, policy.field) if policy.field else None
 
 
+def _kind(user: Any) -> str:
+    """Empty for the project's users; other kinds of principals count their primary keys anew."""
+    meta = getattr(user, "_meta", None)
+    label = meta.concrete_model._meta.label if meta else type(user).__qualname__
+    return "" if label == settings.AUTH_USER_MODEL else f"{label}:"
+
+
 def _of_user(request: HttpRequest) -> str | None:
     user = getattr(request, "user", None)
     # A user object without a primary key (made from a token, say) cannot tell callers apart.
     if user is None or not user.is_authenticated or user.pk is None:
         return None
-    return f"user:{user.pk}"
+    return f"user:{_kind(user)}{user.pk}"
 
 
 def _of_credential(request: HttpRequest) -> str | None:

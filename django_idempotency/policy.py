@@ -5,8 +5,8 @@ which the rest of the package reads. Precedence: argument, attribute, setting, d
 """
 
 import functools
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, fields, replace
 from datetime import timedelta
 from typing import Any
 
@@ -29,7 +29,7 @@ class Policy:
     get_key: Callable[[HttpRequest], str | None] | None = None
     required: bool = False
     # POST and PATCH are the methods HTTP itself does not call idempotent (RFC 9110, 9.2.2).
-    methods: tuple[str, ...] = ("POST", "PATCH")
+    methods: Collection[str] = ("POST", "PATCH")
     scope: Callable[[HttpRequest], str] | None = None
     fingerprint: Callable[[HttpRequest], bytes] | None = None
     # A day covers a night's outage, and is what clients of the large payment APIs count on.
@@ -122,24 +122,17 @@ def setting(option: str) -> Any:
     return conf.imported(value) if names_an_object else value
 
 
-def _hashable(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list | set) else value
-
-
-@functools.lru_cache(maxsize=1024)
-def _resolve(asked: tuple[tuple[str, Any], ...]) -> Policy:
-    given = dict(asked)
-    for option in (field.name for field in fields(Policy)):
-        if option not in given and conf.is_overridden(option):
-            given[option] = _hashable(setting(option))
-    return Policy(**given)
+@functools.cache
+def _configured() -> Policy:
+    options = (field.name for field in fields(Policy))
+    return Policy(**{option: setting(option) for option in options if conf.is_overridden(option)})
 
 
 def resolve(options: Options) -> Policy:
     """The policy of a view that was given these options."""
-    return _resolve(tuple((option, _hashable(value)) for option, value in options.items()))
+    return replace(_configured(), **options) if options else _configured()
 
 
 def forget_settings(**kwargs: Any) -> None:
     """Make the next request read the settings anew; receives ``setting_changed``."""
-    _resolve.cache_clear()
+    _configured.cache_clear()

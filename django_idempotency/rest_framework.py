@@ -1,12 +1,14 @@
 """The mixin door for Django REST framework: APIView, generic views, ViewSets and their actions."""
 
 import inspect
+from dataclasses import fields
 from typing import Any, ClassVar
 
 from . import doors
-from .policy import Options, checked
+from .policy import Options, Policy, checked
 
 _PREFIX = "idempotency_"
+_NOT_GIVEN = object()
 _METHODS = {
     "get_key": "get_idempotency_key",
     "scope": "get_idempotency_scope",
@@ -21,7 +23,7 @@ def _attributes(cls: type[Any]) -> Options:
     return {
         option: value.__func__ if isinstance(value, staticmethod) else value
         for option, value in found.items()
-        if option != "attributes"
+        if value is not _NOT_GIVEN
     }
 
 
@@ -43,8 +45,8 @@ class IdempotencyMixin:
         if hasattr(cls, "dispatch"):
             doors.hook(cls)
 
-    def idempotency_attributes(self) -> Options:
-        """The options this instance was given: as attributes, by ``as_view()``, by methods."""
+    def get_idempotency_options(self) -> Options:
+        """The options this instance was given: as attributes, by methods, by ``as_view()``."""
         own = {
             name.removeprefix(_PREFIX): value
             for name, value in vars(self).items()
@@ -54,3 +56,8 @@ class IdempotencyMixin:
             option: getattr(self, name) for option, name in _METHODS.items() if hasattr(self, name)
         }
         return {**self._idempotency_given, **methods, **checked(own, type(self).__qualname__)}
+
+
+# as_view() and @action take options for which the class has an attribute.
+for _option in fields(Policy):
+    setattr(IdempotencyMixin, _PREFIX + _option.name, _NOT_GIVEN)

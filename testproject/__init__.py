@@ -1,1 +1,1 @@
-"""A small cake shop that is protected by django_idempotency: a site, its API and a demonstration."""
+"""A small cake shop that is protected by django_idempotency: its site, its API, a demo."""

@@ -26,9 +26,8 @@ def of(body: Any = b"", content_type: str = "application/json", path: str = "/o/
     [
         (b'{"a":1,"b":2}', b'{ "b": 2, "a": 1 }'),
         (b'"\xc3\xbc"', rb'"\u00fc"'),
-        (b"[1.50]", b"[1.5]"),
     ],
-    ids=["order", "escapes", "float"],
+    ids=["order", "escapes"],
 )
 def test_same_json_written_differently_is_equal(one: bytes, other: bytes) -> None:
     """The meaning counts."""
@@ -44,11 +43,23 @@ def test_same_json_written_differently_is_equal(one: bytes, other: bytes) -> Non
         (b"[1,2]", b"[2,1]"),
         (b'{"a":1,"a":2}', b'{"a":2}'),
         (b"[1e400]", b"[1e500]"),
+        (b"[9007199254740992.0]", b"[9007199254740993.0]"),
         (b"[NaN]", b"[ NaN]"),
         (b"{", b"{ "),
         (b"[" * 100_000, b"[" * 100_001),
     ],
-    ids=["text", "bool", "float", "list", "duplicate", "infinite", "nan", "broken", "deep"],
+    ids=[
+        "text",
+        "bool",
+        "float",
+        "list",
+        "duplicate",
+        "infinite",
+        "precise",
+        "nan",
+        "broken",
+        "deep",
+    ],
 )
 def test_other_json_is_not_equal(one: bytes, other: bytes) -> None:
     """And what parsers disagree about is compared by its bytes."""

@@ -101,7 +101,7 @@ def test_callable_attributes_are_not_bound() -> None:
         idempotency_scope = scope_for_tests
         idempotency_keep_response = staticmethod(lambda response: True)
 
-    options = Orders().idempotency_attributes()
+    options = Orders().get_idempotency_options()
     assert options["scope"] is scope_for_tests
     assert options["keep_response"](None) is True
 
@@ -113,18 +113,18 @@ def test_method_overrides_the_option() -> None:
         def get_idempotency_scope(self, request: HttpRequest) -> str:
             return type(self).__name__
 
-    assert Orders().idempotency_attributes()["scope"](None) == "Orders"
+    assert Orders().get_idempotency_options()["scope"](None) == "Orders"
 
 
 def test_as_view_may_give_an_option() -> None:
     """An instance's own attribute counts, and is checked."""
 
     class Orders(IdempotencyMixin, APIView):
-        idempotency_required = False
+        """Declares nothing."""
 
-    assert Orders(idempotency_required=True).idempotency_attributes()["required"] is True
+    assert Orders(idempotency_required=True).get_idempotency_options()["required"] is True
     with pytest.raises(ImproperlyConfigured):
-        Orders(idempotency_required="yes").idempotency_attributes()
+        Orders(idempotency_required="yes").get_idempotency_options()
 
 
 async def coroutine(request: HttpRequest) -> HttpResponse:

@@ -1,4 +1,4 @@
-"""How programs say who they are. Apart from the views: the settings of DRF are read by its views."""
+"""How programs say who they are; apart from the views, which DRF's settings must not import."""
 
 from rest_framework.authentication import TokenAuthentication
 

@@ -51,7 +51,7 @@ def _kind(response: HttpResponseBase) -> Reply:
 
 
 def _lost(request: HttpRequest) -> HttpResponseBase:
-    """What the visitor sees instead: the browser's error page, with a button that sends it all again."""
+    """What the visitor sees instead: no reply, and a button that sends it all again."""
     fields = [(name, value) for name, values in request.POST.lists() for value in values]
     return render(request, "shop/lost.html", {"fields": fields}, status=504)
 

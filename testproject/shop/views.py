@@ -1,10 +1,8 @@
 """The pages a person sees: the window, an order, and the tunnel."""
 
 import uuid
-from typing import Any, cast
+from typing import Any
 
-from django.contrib.auth.models import User
-from django.db.models import Count, Q
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect
 from django.template.response import TemplateResponse
@@ -28,7 +26,7 @@ def _place(request: ShopRequest, form: CakeForm) -> Order:
         cake=form.cleaned_data["cake"],
         icing=form.cleaned_data["icing"],
         origin=origin_of(request),
-        customer=cast(User, request.user) if request.user.is_authenticated else None,
+        customer=request.user if request.user.is_authenticated else None,
         visitor=request.visit.visitor,
     )
     kitchen.bake(order)
@@ -63,34 +61,34 @@ def order(request: ShopRequest, ticket: uuid.UUID) -> HttpResponseBase:
     return TemplateResponse(request, "shop/order.html", context)
 
 
-def _counts(visitor: uuid.UUID) -> dict[str, int]:
-    """How many cakes are on the way to the visitor, for each side of the tunnel's page."""
-    doors = {origin.name: Count("pk", Q(origin=origin)) for origin in _TUNNEL}
-    return Order.objects.of_visitor(visitor).on_the_way().aggregate(**doors)
+def _side(request: ShopRequest, origin: Origin, form: CakeForm) -> dict[str, Any]:
+    orders = Order.objects.of_visitor(request.visit.visitor).from_door(origin).on_the_way()
+    return {"origin": origin, "form": form, "orders": orders, "reply": _reply(request, origin)}
 
 
-def _side(request: ShopRequest, origin: Origin, form: CakeForm, count: int) -> dict[str, Any]:
-    return {
-        "origin": origin,
-        "form": form,
-        "cakes": Cake.choices,
-        "count": count,
-        "reply": request.visit.replies.get(origin),
-    }
+def _reply(request: ShopRequest, origin: Origin) -> str | None:
+    return request.visit.replies.get(origin)
+
+
+def _verdict(request: ShopRequest, without_key: int, with_key: int) -> dict[str, int] | None:
+    """The two counts, when both sides have been played to the end and differ."""
+    played = _reply(request, Origin.WITHOUT_KEY) == Reply.FIRST
+    replayed = _reply(request, Origin.WITH_KEY) == Reply.REPLAYED
+    if not (played and replayed and without_key > with_key):
+        return None
+    return {"without_key": without_key, "with_key": with_key}
 
 
 def _tunnel_page(request: ShopRequest, **bound: CakeForm) -> HttpResponseBase:
     """The two sides next to each other; ``bound`` holds a form to correct, by its origin's name."""
-    counts = _counts(request.visit.visitor)
+    initial = {"icing": "Ada"}
     forms = {
-        Origin.WITHOUT_KEY: CakeForm(auto_id="without_%s", initial={"icing": "Ada"}),
-        Origin.WITH_KEY: KeyedCakeForm(auto_id="with_%s", initial={"icing": "Ada"}),
+        Origin.WITHOUT_KEY: CakeForm(auto_id="without_%s", initial=initial),
+        Origin.WITH_KEY: KeyedCakeForm(auto_id="with_%s", initial=initial),
     }
-    sides = [
-        _side(request, origin, bound.get(origin.name, form), counts[origin.name])
-        for origin, form in forms.items()
-    ]
-    return TemplateResponse(request, "shop/tunnel.html", {"sides": sides, "counts": counts})
+    sides = [_side(request, door, bound.get(door.name, form)) for door, form in forms.items()]
+    verdict = _verdict(request, *(len(side["orders"]) for side in sides))
+    return TemplateResponse(request, "shop/tunnel.html", {"sides": sides, "verdict": verdict})
 
 
 @never_cache

@@ -36,14 +36,14 @@ def _on_a_method(base: type[View]) -> Any:
         return kitchen(request)
 
     fresh = type("Fresh", (base,), {"get": handler, "post": handler})
-    decorated: Any = method_decorator(idempotent, name="post")(fresh)
-    return decorated.as_view()
+    decorate: Any = method_decorator
+    return decorate(idempotent, name="post")(fresh).as_view()
 
 
 @pytest.fixture(params=["api_view", "method", "api-method"])
 def hidden(request: pytest.FixtureRequest, settings: Settings) -> str:
     """The path of a door no request has gone through."""
-    view = {
+    view: Any = {
         "api_view": _below_api_view,
         "method": lambda: _on_a_method(View),
         "api-method": lambda: _on_a_method(APIView),

@@ -1,11 +1,11 @@
-import django.db.models.deletion
 import uuid
+
+import django.db.models.deletion
 from django.conf import settings
 from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
@@ -14,20 +14,65 @@ class Migration(migrations.Migration):
 
     operations = [
         migrations.CreateModel(
-            name='Order',
+            name="Order",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('cake', models.CharField(choices=[('strawberry', 'Strawberry cream'), ('chocolate', 'Chocolate torte'), ('lemon', 'Lemon drizzle'), ('pistachio', 'Pistachio rose'), ('carrot', 'Carrot & walnut'), ('blueberry', 'Blueberry cheese')], max_length=20)),
-                ('icing', models.CharField(max_length=40, verbose_name='name in icing')),
-                ('ticket', models.UUIDField(default=uuid.uuid4, editable=False, unique=True)),
-                ('origin', models.CharField(choices=[('shop', 'Order page'), ('tunnel-without-key', 'Tunnel, without a key'), ('tunnel-with-key', 'Tunnel, with a key'), ('api', 'API')], max_length=20)),
-                ('status', models.CharField(choices=[('on-the-way', 'On the way'), ('cancelled', 'Cancelled')], default='on-the-way', max_length=20)),
-                ('visitor', models.UUIDField(blank=True, db_index=True, editable=False, null=True)),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('customer', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.CASCADE, related_name='orders', to=settings.AUTH_USER_MODEL)),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                (
+                    "cake",
+                    models.CharField(
+                        choices=[
+                            ("strawberry", "Strawberry cream"),
+                            ("chocolate", "Chocolate torte"),
+                            ("lemon", "Lemon drizzle"),
+                            ("pistachio", "Pistachio rose"),
+                            ("carrot", "Carrot & walnut"),
+                            ("blueberry", "Blueberry cheese"),
+                        ],
+                        max_length=20,
+                    ),
+                ),
+                ("icing", models.CharField(max_length=40, verbose_name="name in icing")),
+                ("ticket", models.UUIDField(default=uuid.uuid4, editable=False, unique=True)),
+                (
+                    "origin",
+                    models.CharField(
+                        choices=[
+                            ("shop", "Order page"),
+                            ("tunnel-without-key", "Tunnel, without a key"),
+                            ("tunnel-with-key", "Tunnel, with a key"),
+                            ("api", "API"),
+                        ],
+                        max_length=20,
+                    ),
+                ),
+                (
+                    "status",
+                    models.CharField(
+                        choices=[("on-the-way", "On the way"), ("cancelled", "Cancelled")],
+                        default="on-the-way",
+                        max_length=20,
+                    ),
+                ),
+                ("visitor", models.UUIDField(blank=True, db_index=True, editable=False, null=True)),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+                (
+                    "customer",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="orders",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
             ],
             options={
-                'ordering': ['-pk'],
+                "ordering": ["-pk"],
             },
         ),
     ]

@@ -1,0 +1,66 @@
+"""``python -m testproject.demo``: open a shop, play the scenes, close it; 0 if every line holds."""
+
+import signal
+import sys
+
+from testproject.serve import DEFAULT_ADDRESS
+
+from . import gunicorn_conf
+from .customers import Customer
+from .scenes import SCENES, Outcome, Scene, Stage
+from .server import open_shop
+
+_OPENING = """
+A cake shop on gunicorn ({workers} workers x {threads} threads), its order book in SQLite ({mode}).
+Cakes are counted in the database and in a log outside of it.
+"""
+
+_CLOSING = """
+See it yourself:
+
+  make serve       then open http://{address}/ and go into the tunnel
+  the admin        http://{address}/admin/, user demo, password demo
+"""
+
+
+def _play(scene: Scene, stage: Stage) -> Outcome:
+    try:
+        return scene(stage)
+    except Exception as error:
+        # An accident that is not in the script fails this line only.
+        return Outcome("not played to the end", {f"{type(error).__name__}: {error}": False})
+
+
+def _show(scene: Scene, outcome: Outcome) -> None:
+    title = (scene.__doc__ or "").rstrip(".")
+    print(f"{'✗' if outcome.broken else '✓'} {title}: {outcome.counted}")
+    for line in [f"does not hold: {fact}" for fact in outcome.broken] or [outcome.moral]:
+        print(f"      {line}", flush=True)
+
+
+def _play_all() -> bool:
+    """Whether every scene ended as it should."""
+    with open_shop() as shop:
+        mode = shop.books.journal_mode().upper()
+        print(
+            _OPENING.format(workers=gunicorn_conf.workers, threads=gunicorn_conf.threads, mode=mode)
+        )
+        stage = Stage(shop, *(Customer.logged_in(shop, name) for name in ("demo", "guest")))
+        outcomes = []
+        for scene in SCENES:
+            outcomes.append(_play(scene, stage))
+            _show(scene, outcomes[-1])
+    return not any(outcome.broken for outcome in outcomes)
+
+
+def main() -> int:
+    """Play everything; the exit status."""
+    # The default would end us without closing the shop.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    held = _play_all()
+    print(_CLOSING.format(address=DEFAULT_ADDRESS) if held else "\nNot every line holds.")
+    return 0 if held else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,97 @@
+"""Clients of the shop's API: what they send, what they lose, how they try again."""
+
+import time
+import uuid
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from threading import Barrier
+from typing import Any
+
+import httpx
+
+from .server import Shop
+from .tunnel import LostReply, Tunnel
+
+_SECONDS = 20.0
+# The shop says a second; a demonstration is in more of a hurry.
+_LONGEST_PAUSE = 0.5
+
+Reply = httpx.Response
+
+
+def fresh_key() -> str:
+    """A key for a new intent."""
+    return str(uuid.uuid4())
+
+
+def _client(address: str) -> httpx.Client:
+    # Nobody retries behind our back, and no proxy of the environment stands in between.
+    transport = httpx.HTTPTransport(retries=0)
+    return httpx.Client(base_url=address, transport=transport, timeout=_SECONDS, trust_env=False)
+
+
+@dataclass(frozen=True)
+class Customer:
+    """A user of the API with a bearer token."""
+
+    shop: Shop
+    token: str
+
+    @classmethod
+    def logged_in(cls, shop: Shop, name: str) -> "Customer":
+        """The user ``name``, whose password is the same."""
+        with _client(shop.address) as client:
+            reply = client.post("/api/token/", data={"username": name, "password": name})
+        return cls(shop, reply.raise_for_status().json()["token"])
+
+    def _send(self, address: str, key: str | None, order: dict[str, Any]) -> Reply:
+        headers = {"Authorization": f"Bearer {self.token}"}
+        if key is not None:
+            headers["Idempotency-Key"] = key
+        with _client(address) as client:
+            return client.post("/api/orders/", json=order, headers=headers)
+
+    def order(self, key: str | None, **order: Any) -> Reply:
+        """Send an order once."""
+        return self._send(self.shop.address, key, order)
+
+    def order_from_tunnel(self, key: str | None, **order: Any) -> LostReply:
+        """Send an order whose reply gets lost; the reply, which only the tunnel knows."""
+        with Tunnel(self.shop.port) as tunnel:
+            try:
+                self._send(tunnel.address, key, order)
+            except httpx.TransportError:
+                return tunnel.lost_reply()
+        raise RuntimeError("a reply came out of the tunnel")
+
+    def order_until_answered(self, key: str | None, **order: Any) -> Reply:
+        """Send an order as often as the shop answers 409, pausing as it asks, but not for long."""
+        deadline = time.monotonic() + _SECONDS
+        reply = self.order(key, **order)
+        while reply.status_code == httpx.codes.CONFLICT and time.monotonic() < deadline:
+            time.sleep(min(float(reply.headers.get("Retry-After", 0.1)), _LONGEST_PAUSE))
+            reply = self.order(key, **order)
+        return reply
+
+    def order_in_background(self, key: str | None, **order: Any) -> Future[Reply]:
+        """Send an order and go on; the reply, or the error, comes later."""
+        pool = ThreadPoolExecutor(1)
+        future = pool.submit(self.order, key, **order)
+        pool.shutdown(wait=False)
+        return future
+
+    def order_as_crowd(self, size: int, key: str, **order: Any) -> list[tuple[Reply, Reply]]:
+        """Send one order from ``size`` clients in the same moment; each one's first and last reply.
+
+        Who is told to wait tries again.
+        """
+        start = Barrier(size)
+
+        def send() -> tuple[Reply, Reply]:
+            start.wait(_SECONDS)
+            first = self.order(key, **order)
+            is_refused = first.status_code == httpx.codes.CONFLICT
+            return first, self.order_until_answered(key, **order) if is_refused else first
+
+        with ThreadPoolExecutor(size) as pool:
+            return [sent.result() for sent in [pool.submit(send) for _ in range(size)]]

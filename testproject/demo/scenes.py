@@ -1,0 +1,208 @@
+"""The six scenes. Each plays one accident and says what it found, with the cakes counted twice."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from uuid import UUID
+
+import httpx
+
+from .books import Books
+from .customers import Customer, fresh_key
+from .server import Shop
+from .tunnel import LostReply
+
+CROWD = 16
+# Long enough for 16 clients to meet, and for a worker to be killed in the middle.
+_BAKE_SECONDS = 1.5
+_BAKING_STARTS_WITHIN_SECONDS = 10.0
+# A lease is 60 seconds by default; a busy machine may take a moment.
+_AT_ONCE_SECONDS = 5.0
+# They belong to one transmission, not to the reply (RFC 9110, 7.6.1); the last marks the replay.
+_NOT_THE_REPLY = frozenset(("connection", "date", "keep-alive", "idempotent-replayed"))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a scene found: the cakes it counted, every fact that has to hold, and the moral."""
+
+    counted: str
+    facts: Mapping[str, bool]
+    moral: str = ""
+
+    @property
+    def broken(self) -> list[str]:
+        """The facts that do not hold."""
+        return [fact for fact, holds in self.facts.items() if not holds]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Where a scene is played: a shop, and two people who order there."""
+
+    shop: Shop
+    demo: Customer
+    guest: Customer
+
+    @property
+    def books(self) -> Books:
+        """Where the cakes are counted."""
+        return self.shop.books
+
+    def counted(self, icing: str) -> str:
+        """Both counts, in words."""
+        cakes, bakings = self.books.count(icing)
+        plural = "" if cakes == 1 else "s"
+        return f"{cakes} cake{plural} (database {cakes}, kitchen log {bakings})"
+
+
+Scene = Callable[[Stage], Outcome]
+
+
+def _is_replay(reply: httpx.Response) -> bool:
+    return bool(reply.headers.get("Idempotent-Replayed") == "true")
+
+
+def _ticket(reply: httpx.Response) -> UUID:
+    return UUID(reply.json()["ticket"])
+
+
+def _own_headers(headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    pairs = [(name.lower(), value) for name, value in headers]
+    return sorted(pair for pair in pairs if pair[0] not in _NOT_THE_REPLY)
+
+
+def _is_same(first: LostReply, reply: httpx.Response) -> bool:
+    """Whether status, every header of the reply, and every byte of the body agree."""
+    return (first.status, first.body) == (reply.status_code, reply.content) and _own_headers(
+        first.headers
+    ) == _own_headers(reply.headers.multi_items())
+
+
+def lost_without_key(stage: Stage) -> Outcome:
+    """(a) reply lost, no key."""
+    order = {"cake": "strawberry", "icing": "Ada"}
+    lost = stage.demo.order_from_tunnel(None, **order)
+    retry = stage.demo.order(None, **order)
+    facts = {
+        "2 cakes, baked twice": stage.books.count("Ada") == (2, 2),
+        "both answered 201": (lost.status, retry.status_code) == (201, 201),
+        "two different replies": lost.body != retry.content,
+    }
+    return Outcome(stage.counted("Ada"), facts, "the retry was one more order")
+
+
+def lost_with_key(stage: Stage) -> Outcome:
+    """(b) reply lost, with a key."""
+    order, key = {"cake": "strawberry", "icing": "Grace"}, fresh_key()
+    lost = stage.demo.order_from_tunnel(key, **order)
+    retries = [stage.demo.order(key, **order) for _ in range(2)]
+    facts = {
+        "1 cake, baked once": stage.books.count("Grace") == (1, 1),
+        "the lost reply was 201": lost.status == 201,
+        "two retries, both the lost reply": all(_is_same(lost, retry) for retry in retries),
+        "both marked as replays": all(map(_is_replay, retries)),
+        "its ticket is the order's": [_ticket(retries[0])] == stage.books.tickets("Grace"),
+    }
+    moral = (
+        f"the retry got the lost {lost.status} byte for byte ({len(lost.body)} bytes and its"
+        " headers), with Idempotent-Replayed: true"
+    )
+    return Outcome(stage.counted("Grace"), facts, moral)
+
+
+def crowd(stage: Stage) -> Outcome:
+    """(c) 16 clients at once, one key."""
+    order, key = {"cake": "pistachio", "icing": "Alan", "bake_seconds": _BAKE_SECONDS}, fresh_key()
+    replies = stage.demo.order_as_crowd(CROWD, key, **order)
+    served = [first for first, _ in replies if first.status_code == 201]
+    refused = [(first, last) for first, last in replies if first.status_code == 409]
+    bodies = {last.content for _, last in replies}
+    facts = {
+        "1 cake, baked once": stage.books.count("Alan") == (1, 1),
+        "one was served, and it was no replay": len(served) == 1 and not _is_replay(served[0]),
+        "all others were told to wait": len(refused) == CROWD - 1,
+        "and how long": all("Retry-After" in first.headers for first, _ in refused),
+        "and got a replay when they tried again": all(_is_replay(last) for _, last in refused),
+        "with the same bytes": bodies == {reply.content for reply in served},
+    }
+    moral = (
+        f"1 got 201, the other {len(refused)} got 409 with Retry-After, tried again and got the"
+        " same reply"
+    )
+    return Outcome(stage.counted("Alan"), facts, moral)
+
+
+def _worker_that_bakes(stage: Stage, icing: str) -> int:
+    """The process id of the worker that is baking; raises RuntimeError if it is not the shop's."""
+    deadline = time.monotonic() + _BAKING_STARTS_WITHIN_SECONDS
+    while not (bakings := stage.books.bakings(icing)):
+        if time.monotonic() > deadline:
+            raise RuntimeError("nobody bakes")
+        time.sleep(0.02)
+    if bakings[0]["ppid"] != stage.shop.pid:
+        raise RuntimeError("the worker that bakes is not the shop's")
+    return int(bakings[0]["pid"])
+
+
+def killed_worker(stage: Stage) -> Outcome:
+    """(d) worker killed with -9 in the middle of the order."""
+    order, key = {"cake": "chocolate", "icing": "Mary", "bake_seconds": _BAKE_SECONDS}, fresh_key()
+    first = stage.demo.order_in_background(key, **order)
+    worker = _worker_that_bakes(stage, "Mary")
+    time.sleep(_BAKE_SECONDS / 2)
+    os.kill(worker, signal.SIGKILL)
+    cut_off = isinstance(first.exception(), httpx.TransportError)
+    start = time.monotonic()
+    retry = stage.demo.order_until_answered(key, **order)
+    waited = time.monotonic() - start - _BAKE_SECONDS
+    facts = {
+        "1 cake, baked twice": stage.books.count("Mary") == (1, 2),
+        "the first order was cut off": cut_off,
+        "the retry was served": retry.status_code == 201 and not _is_replay(retry),
+        "and did not wait for a lease": waited < _AT_ONCE_SECONDS,
+        "its ticket is the order's": [_ticket(retry)] == stage.books.tickets("Mary"),
+    }
+    moral = (
+        f"worker {worker} died over the first baking and left nothing; the retry baked again at"
+        f" once ({waited:.2f} s beside the baking)"
+    )
+    return Outcome(stage.counted("Mary"), facts, moral)
+
+
+def other_cake(stage: Stage) -> Outcome:
+    """(e) same key, other cake."""
+    key = fresh_key()
+    first = stage.demo.order(key, cake="lemon", icing="Edith")
+    other = stage.demo.order(key, cake="carrot", icing="Edith, again")
+    facts = {
+        "the first was served": first.status_code == 201,
+        "and has its cake": stage.books.count("Edith") == (1, 1),
+        "the other has none": stage.books.count("Edith, again") == (0, 0),
+        "it was refused with 422": other.status_code == 422,
+    }
+    return Outcome(stage.counted("Edith, again"), facts, "refused with 422; the first has its cake")
+
+
+def other_user(stage: Stage) -> Outcome:
+    """(f) another user with the same key."""
+    order, key = {"cake": "blueberry", "icing": "Joan"}, fresh_key()
+    first, hers = stage.demo.order(key, **order), stage.guest.order(key, **order)
+    facts = {
+        "a cake each": stage.books.count("Joan") == (2, 2),
+        "both were served": (first.status_code, hers.status_code) == (201, 201),
+        "hers is no replay": not _is_replay(hers) and _ticket(first) != _ticket(hers),
+    }
+    return Outcome(stage.counted("Joan"), facts, "her own cake and her own reply")
+
+
+SCENES: tuple[Scene, ...] = (
+    lost_without_key,
+    lost_with_key,
+    crowd,
+    killed_worker,
+    other_cake,
+    other_user,
+)
