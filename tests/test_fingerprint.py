@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
-from django.test import RequestFactory
+from django.test import Client, RequestFactory
 from django.test.client import encode_multipart
 from pytest_django import Settings
 
 from django_idempotency.fingerprint import fingerprint_of
+from django_idempotency.models import IdempotencyRecord
 from django_idempotency.policy import Policy
 from tests.app import effects
 from tests.conftest import Post
@@ -126,13 +127,10 @@ def test_callable_replaces_the_whole() -> None:
     )
 
 
+@pytest.mark.drf
 @pytest.mark.django_db(transaction=True, databases=["default", "other"])
 def test_unparsable_body_fails_before_the_claim(key: str, post: Post) -> None:
     """REST framework's parsers answer 400, and nothing is recorded."""
-    from django.test import Client
-
-    from django_idempotency.models import IdempotencyRecord
-
     headers = {"Idempotency-Key": key}
     response = Client().post("/mixin/", "{", content_type="application/json", headers=headers)
     assert effects.count() == 0

@@ -10,6 +10,7 @@ from django_idempotency.exceptions import KeyInvalidError
 from django_idempotency.keys import Key, parse_header, read_key, record_id, scope_of
 from django_idempotency.policy import Policy
 from tests.app import effects
+from tests.app.urls import served
 from tests.conftest import Post
 
 LONG = "k" * 32
@@ -58,7 +59,7 @@ def test_bad_header_is_refused(header: str) -> None:
 
 
 @pytest.mark.parametrize("header", BAD.values(), ids=BAD)
-@pytest.mark.parametrize("door", ["/function/", "/mixin/"])
+@pytest.mark.parametrize("door", served("/function/", "/mixin/"))
 def test_bad_header_is_a_400_without_a_query(header: str, door: str, post: Post) -> None:
     """No database is allowed in this test, and the view does not run."""
     response = post(door, header)

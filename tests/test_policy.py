@@ -9,12 +9,10 @@ from django.http import HttpRequest, HttpResponse
 from django.test import override_settings
 from django.views import View
 from pytest_django import Settings
-from rest_framework.views import APIView
 
 from django_idempotency import checks
 from django_idempotency.decorators import idempotent
 from django_idempotency.policy import Policy, resolve
-from django_idempotency.rest_framework import IdempotencyMixin
 
 WRONG: dict[str, Any] = {
     "header": "",
@@ -71,13 +69,6 @@ def test_wrong_argument_fails_at_import(option: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize(("option", "value"), WRONG.items(), ids=WRONG)
-def test_wrong_attribute_fails_at_import(option: str, value: Any) -> None:
-    """So does the mixin, when the class is made."""
-    with pytest.raises(ImproperlyConfigured, match=option):
-        type("Orders", (IdempotencyMixin, APIView), {f"idempotency_{option}": value})
-
-
-@pytest.mark.parametrize(("option", "value"), WRONG.items(), ids=WRONG)
 def test_wrong_setting_is_a_check_error(option: str, value: Any, settings: Settings) -> None:
     """``manage.py check`` names the setting."""
     setattr(settings, f"IDEMPOTENCY_{option.upper()}", value)
@@ -92,39 +83,6 @@ def test_right_settings_draw_no_message(settings: Settings) -> None:
     settings.IDEMPOTENCY_PROBLEM_TYPE_BASE = "https://example.org/"
     settings.IDEMPOTENCY_CREDENTIAL_HEADERS = ["X-Api-Key"]
     assert list(checks.check_settings(None)) == []
-
-
-def test_callable_attributes_are_not_bound() -> None:
-    """``idempotency_scope = function`` is an option, not a method."""
-
-    class Orders(IdempotencyMixin, APIView):
-        idempotency_scope = scope_for_tests
-        idempotency_keep_response = staticmethod(lambda response: True)
-
-    options = Orders().get_idempotency_options()
-    assert options["scope"] is scope_for_tests
-    assert options["keep_response"](None) is True
-
-
-def test_method_overrides_the_option() -> None:
-    """``get_idempotency_scope(self, request)`` knows its view."""
-
-    class Orders(IdempotencyMixin, APIView):
-        def get_idempotency_scope(self, request: HttpRequest) -> str:
-            return type(self).__name__
-
-    assert Orders().get_idempotency_options()["scope"](None) == "Orders"
-
-
-def test_as_view_may_give_an_option() -> None:
-    """An instance's own attribute counts, and is checked."""
-
-    class Orders(IdempotencyMixin, APIView):
-        """Declares nothing."""
-
-    assert Orders(idempotency_required=True).get_idempotency_options()["required"] is True
-    with pytest.raises(ImproperlyConfigured):
-        Orders(idempotency_required="yes").get_idempotency_options()
 
 
 async def coroutine(request: HttpRequest) -> HttpResponse:

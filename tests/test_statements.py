@@ -10,6 +10,7 @@ from django.test.utils import CaptureQueriesContext
 
 from django_idempotency.models import IdempotencyRecord, Status
 from tests.app import effects
+from tests.app.urls import served
 from tests.conftest import Post
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
@@ -36,7 +37,7 @@ def bounds(send: Callable[[], object], word: str) -> int:
     return sum(query["sql"].startswith(word) for query in captured)
 
 
-@pytest.mark.parametrize("door", ["/function/", "/mixin/", "/below/"])
+@pytest.mark.parametrize("door", served("/function/", "/mixin/", "/below/"))
 def test_statements_stay_in_the_budget(door: str, key: str, post: Post) -> None:
     """Fresh, replay and keyless, beyond the bare view's."""
     bare = len(statements(lambda: post("/bare/")))
@@ -48,7 +49,7 @@ def test_statements_stay_in_the_budget(door: str, key: str, post: Post) -> None:
     assert effects.count() == 3
 
 
-@pytest.mark.parametrize("door", ["/function/", "/mixin/"])
+@pytest.mark.parametrize("door", served("/function/", "/mixin/"))
 def test_fresh_request_commits_once_more_than_the_bare_view(
     door: str, key: str, post: Post
 ) -> None:

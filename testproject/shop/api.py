@@ -1,5 +1,6 @@
 """The shop for programs: one order view made from :class:`APIView`, the same as a ViewSet."""
 
+import math
 from typing import Any
 
 from django.db.models import QuerySet
@@ -31,6 +32,12 @@ class OrderSerializer(serializers.ModelSerializer[Order]):
         model = Order
         fields = ["id", "cake", "icing", "ticket", "status", "created_at", "bake_seconds"]
         read_only_fields = ["ticket", "status", "created_at"]
+
+    def validate_bake_seconds(self, seconds: float) -> float:
+        """Refuse NaN, which is neither below a bound nor above one."""
+        if math.isnan(seconds):
+            raise serializers.ValidationError("A valid number is required.")
+        return seconds
 
     def create(self, validated_data: dict[str, Any]) -> Order:
         """The order, when its cake has left the oven."""

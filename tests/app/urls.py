@@ -1,20 +1,16 @@
-"""Every door, by name."""
+"""Every door, by name; those of Django REST framework where it is installed."""
 
+from importlib.util import find_spec
 from typing import Any
 
 from django.contrib import admin
-from django.urls import include, path
-from rest_framework.routers import SimpleRouter
+from django.urls import path
 
 from django_idempotency.decorators import idempotent
 
 from . import views
 
-router = SimpleRouter()
-router.register("viewset", views.Orders, basename="viewset")
-router.register("action", views.OneAction, basename="action")
-
-#: The doors that pass the shared contract, with and without REST framework.
+#: The doors that pass the shared contract.
 PLAIN_DOORS: dict[str, Any] = {
     "function": views.function,
     "called": views.called,
@@ -24,29 +20,46 @@ PLAIN_DOORS: dict[str, Any] = {
     "method-decorator": views.MethodDecorator.as_view(),
     "dispatch-decorator": views.DispatchDecorator.as_view(),
 }
-API_DOORS: dict[str, Any] = {
-    "above": views.above_api_view,
-    "below": views.below_api_view,
-    "mixin": views.MixinApi.as_view(),
-    "generic": views.Generic.as_view(),
-    "api-method": views.MethodApi.as_view(),
-    "api-as-view": idempotent(views.Api.as_view()),
-    "api-dispatch-decorator": views.DispatchApi.as_view(),
-    "twice": views.Twice.as_view(),
-}
-DOORS = [f"/{name}/" for name in (*PLAIN_DOORS, *API_DOORS, "viewset", "viewset/extra", "action")]
+API_DOORS: dict[str, Any] = {}
 OTHERS: dict[str, Any] = {
+    "exempt": views.exempt,
     "form": views.form,
     "required": views.required,
     "plainly": views.plainly,
     "bare": views.bare,
     "who": views.who,
-    "token": views.TokenApi.as_view(),
-    "unprotected": views.Api.as_view(),
 }
+
+if find_spec("rest_framework"):
+    from . import api
+
+    API_DOORS |= {
+        "above": api.above_api_view,
+        "below": api.below_api_view,
+        "mixin": api.MixinApi.as_view(),
+        "generic": api.Generic.as_view(),
+        "api-method": api.MethodApi.as_view(),
+        "api-as-view": idempotent(api.Api.as_view()),
+        "api-dispatch-decorator": api.DispatchApi.as_view(),
+        "twice": api.Twice.as_view(),
+        "viewset": api.Orders.as_view({"get": "list", "post": "create"}),
+        "viewset/extra": api.Orders.as_view({"get": "list", "post": "extra"}),
+        "action": api.OneAction.as_view({"get": "list", "post": "create"}),
+    }
+    OTHERS |= {
+        "viewset/free": api.Orders.as_view({"post": "free"}),
+        "token": api.TokenApi.as_view(),
+    }
+
+API = [f"/{name}/" for name in API_DOORS]
+DOORS = [*(f"/{name}/" for name in PLAIN_DOORS), *API]
 
 urlpatterns = [
     path("admin/", admin.site.urls),
-    path("", include(router.urls)),
     *(path(f"{name}/", view) for name, view in (PLAIN_DOORS | API_DOORS | OTHERS).items()),
 ]
+
+
+def served(*doors: str) -> list[str]:
+    """Those of the given doors that there are."""
+    return [door for door in doors if door in DOORS]

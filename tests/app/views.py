@@ -22,17 +22,9 @@ from django.template import engines
 from django.template.response import TemplateResponse
 from django.utils.decorators import method_decorator
 from django.views import View
-from rest_framework.authentication import SessionAuthentication, TokenAuthentication
-from rest_framework.decorators import action, api_view
-from rest_framework.exceptions import ValidationError
-from rest_framework.generics import GenericAPIView
-from rest_framework.permissions import IsAuthenticated
-from rest_framework.response import Response
-from rest_framework.views import APIView
-from rest_framework.viewsets import ViewSet
+from django.views.decorators.csrf import csrf_exempt
 
 from django_idempotency.decorators import idempotent
-from django_idempotency.rest_framework import IdempotencyMixin
 
 from . import effects
 from .models import Delivery, Order
@@ -40,11 +32,13 @@ from .models import Delivery, Order
 Act = Callable[[Any, str], HttpResponseBase]
 
 
+#: Whether the request is REST framework's: its response class; ``tests.app.api`` adds its own.
+RESPONSES: dict[bool, Callable[..., HttpResponseBase]] = {False: JsonResponse}
+
+
 def json_response(request: Any, data: dict[str, Any], status: int = 201) -> HttpResponseBase:
     """The response class of the door the request came through."""
-    if hasattr(request, "parser_context"):
-        return Response(data, status=status)
-    return JsonResponse(data, status=status)
+    return RESPONSES[hasattr(request, "parser_context")](data, status=status)
 
 
 def order(request: Any, nonce: str) -> HttpResponseBase:
@@ -117,11 +111,6 @@ def unauthorized(request: Any, nonce: str) -> HttpResponseBase:
 def unavailable(request: Any, nonce: str) -> HttpResponseBase:
     """503, returned."""
     return json_response(request, {"nonce": nonce}, 503)
-
-
-def invalid(request: Any, nonce: str) -> HttpResponseBase:
-    """REST framework's ValidationError, raised after the write."""
-    raise ValidationError({"cake": nonce})
 
 
 def crash(request: Any, nonce: str) -> HttpResponseBase:
@@ -208,7 +197,7 @@ ACTS: dict[str, Act] = {
     function.__name__: function
     for function in (
         *(order, slow, latin, binary, no_content, redirect, page, file, stream, none),
-        *(payment_required, unauthorized, unavailable, invalid, crash, homeless),
+        *(payment_required, unauthorized, unavailable, crash, homeless),
         *(homeless_elsewhere, broken_hook, marked, starts_session, rolls_back, releases, keeps),
         *(bad_form, elsewhere_and_crash),
     )
@@ -235,17 +224,10 @@ def called(request: Any) -> Any:
     return kitchen(request)
 
 
+@csrf_exempt
 @idempotent
-@api_view(["GET", "POST", "PATCH"])
-def above_api_view(request: Any) -> Any:
-    """The decorator above REST framework's."""
-    return kitchen(request)
-
-
-@api_view(["GET", "POST", "PATCH"])
-@idempotent
-def below_api_view(request: Any) -> Any:
-    """The decorator below REST framework's."""
+def exempt(request: Any) -> Any:
+    """A door for clients without a browser."""
     return kitchen(request)
 
 
@@ -283,94 +265,6 @@ class MethodDecorator(Plain):
 @method_decorator(idempotent, name="dispatch")
 class DispatchDecorator(Plain):
     """Django's method_decorator on dispatch."""
-
-
-class Api(APIView):
-    """REST framework's view, unprotected."""
-
-    def get(self, request: Any) -> Any:
-        return kitchen(request)
-
-    def post(self, request: Any) -> Any:
-        return kitchen(request)
-
-
-class MixinApi(IdempotencyMixin, Api):
-    """The mixin."""
-
-
-class TokenApi(MixinApi):
-    """Logged in by token or session only."""
-
-    authentication_classes = (TokenAuthentication, SessionAuthentication)
-    permission_classes = (IsAuthenticated,)
-
-
-class Generic(IdempotencyMixin, GenericAPIView[Order]):
-    """The mixin on a generic view."""
-
-    queryset = Order.objects.all()
-
-    def get(self, request: Any) -> Any:
-        return kitchen(request)
-
-    def post(self, request: Any) -> Any:
-        return kitchen(request)
-
-
-class MethodApi(APIView):
-    """The decorator on a method of REST framework's view."""
-
-    def get(self, request: Any) -> Any:
-        return kitchen(request)
-
-    @idempotent
-    def post(self, request: Any) -> Any:
-        return kitchen(request)
-
-
-@method_decorator(idempotent, name="dispatch")
-class DispatchApi(Api):
-    """Django's method_decorator on REST framework's dispatch."""
-
-
-class Orders(IdempotencyMixin, ViewSet):
-    """The mixin on a ViewSet with an extra action, and one that opted out."""
-
-    def list(self, request: Any) -> Any:
-        return kitchen(request)
-
-    def create(self, request: Any) -> Any:
-        return kitchen(request)
-
-    @action(detail=False, methods=["post"])
-    def extra(self, request: Any) -> Any:
-        return kitchen(request)
-
-    @action(detail=False, methods=["post"])
-    @idempotent(methods=())
-    def free(self, request: Any) -> Any:
-        return kitchen(request)
-
-
-class OneAction(ViewSet):
-    """The decorator on one action of a ViewSet."""
-
-    def list(self, request: Any) -> Any:
-        return kitchen(request)
-
-    @idempotent
-    def create(self, request: Any) -> Any:
-        return kitchen(request)
-
-
-@idempotent
-class Twice(MixinApi):
-    """Doors in doors: class, mixin and method."""
-
-    @idempotent
-    def post(self, request: Any) -> Any:
-        return kitchen(request)
 
 
 @idempotent(field="key")

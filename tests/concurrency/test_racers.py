@@ -24,7 +24,7 @@ pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "othe
 
 RACERS = 16
 ROUNDS = 50
-PATH = "/mixin/?act=slow&seconds=0.2"
+PATH = "/exempt/?act=slow&seconds=0.2"
 
 
 def race(run: Callable[[], Any], racers: int = RACERS) -> list[Any]:

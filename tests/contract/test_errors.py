@@ -11,11 +11,12 @@ from pytest_django import Settings
 from django_idempotency.models import IdempotencyRecord, Status
 from django_idempotency.store import Store
 from tests.app import effects
+from tests.app.urls import served
 from tests.conftest import Post
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
 
-DOORS = ["/function/", "/mixin/"]
+DOORS = served("/function/", "/mixin/")
 
 
 def test_problem_details_name_the_error(key: str, post: Post, settings: Settings) -> None:

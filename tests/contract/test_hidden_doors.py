@@ -9,8 +9,6 @@ from django.urls import path
 from django.utils.decorators import method_decorator
 from django.views import View
 from pytest_django import Settings
-from rest_framework.decorators import api_view
-from rest_framework.views import APIView
 
 from django_idempotency.decorators import idempotent
 from django_idempotency.models import IdempotencyRecord
@@ -19,11 +17,14 @@ from tests.app.models import Order
 from tests.app.views import kitchen
 from tests.conftest import Post, atomic_requests_on
 
+drf_decorators: Any = pytest.importorskip("rest_framework.decorators")
+drf_views: Any = pytest.importorskip("rest_framework.views")
+
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
 
 
 def _below_api_view() -> Any:
-    @api_view(["GET", "POST"])
+    @drf_decorators.api_view(["GET", "POST"])
     @idempotent
     def below(request: Any) -> Any:
         return kitchen(request)
@@ -46,7 +47,7 @@ def hidden(request: pytest.FixtureRequest, settings: Settings) -> str:
     view: Any = {
         "api_view": _below_api_view,
         "method": lambda: _on_a_method(View),
-        "api-method": lambda: _on_a_method(APIView),
+        "api-method": lambda: _on_a_method(drf_views.APIView),
     }[request.param]()
     urls: Any = ModuleType("hidden_urls")
     urls.urlpatterns = [path("hidden/", view)]

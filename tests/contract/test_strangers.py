@@ -1,18 +1,18 @@
 """A saved response reaches only the caller that made it, after its permissions have run again."""
 
 import pytest
+from django.apps import apps
 from django.contrib.auth.models import User
 from django.test import Client
-from rest_framework.authtoken.models import Token
 
 from tests.app import effects
 from tests.app.models import Order
+from tests.app.urls import served
 from tests.conftest import Post
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
 
-DOORS = ["/function/", "/mixin/", "/viewset/", "/below/", "/above/", "/class/"]
-API = ["/mixin/", "/viewset/", "/below/", "/above/"]
+DOORS = served("/function/", "/mixin/", "/viewset/", "/below/", "/above/", "/class/")
 
 
 def by_session(name: str) -> Client:
@@ -24,7 +24,8 @@ def by_session(name: str) -> Client:
 
 def by_token(name: str) -> Client:
     """A client with REST framework's token."""
-    token, _ = Token.objects.get_or_create(user=User.objects.get_or_create(username=name)[0])
+    user, _ = User.objects.get_or_create(username=name)
+    token, _ = apps.get_model("authtoken.Token").objects.get_or_create(user=user)
     return Client(headers={"Authorization": f"Token {token.key}"})
 
 
@@ -39,17 +40,17 @@ def test_session_users_do_not_share_a_key(door: str, key: str) -> None:
     assert again.content == replies[0].content
 
 
-@pytest.mark.parametrize("door", ["/token/"])
-def test_bearers_do_not_share_a_key(door: str, key: str) -> None:
+@pytest.mark.drf
+def test_bearers_do_not_share_a_key(key: str) -> None:
     """The same by token; and a token and a session of the same user are the same caller."""
     clients = [by_token("alice"), by_token("bob")]
-    replies = [client.post(door, headers={"Idempotency-Key": key}) for client in clients]
+    replies = [client.post("/token/", headers={"Idempotency-Key": key}) for client in clients]
     assert effects.count() == 2
     assert len({reply.content for reply in replies}) == 2
-    session = by_session("alice").post(door, headers={"Idempotency-Key": key})
+    session = by_session("alice").post("/token/", headers={"Idempotency-Key": key})
     assert session.content == replies[0].content
     assert session["Idempotent-Replayed"] == "true"
-    assert Client().post(door, headers={"Idempotency-Key": key}).status_code in (401, 403)
+    assert Client().post("/token/", headers={"Idempotency-Key": key}).status_code in (401, 403)
 
 
 def test_view_that_authenticates_in_its_body_is_safe(key: str) -> None:
@@ -75,6 +76,7 @@ def test_session_that_begins_in_the_view_is_no_part_of_the_scope(door: str, key:
     assert Order.objects.count() == effects.count() == 1
 
 
+@pytest.mark.drf
 def test_permissions_run_again_before_a_replay(key: str, post: Post) -> None:
     """Who may no longer order does not get the reply of his order either."""
     client = by_session("alice")

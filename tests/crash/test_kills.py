@@ -16,11 +16,12 @@ from django.test import Client
 from django_idempotency.models import IdempotencyRecord, Status
 from tests.app import effects
 from tests.app.models import Order
+from tests.app.urls import served
 from tests.conftest import Post
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
 
-DOORS = ["/function/", "/mixin/"]
+DOORS = served("/function/", "/mixin/")
 
 
 @contextmanager
