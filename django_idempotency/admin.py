@@ -3,6 +3,7 @@
 from typing import Any
 
 from django.contrib import admin, messages
+from django.db import router
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
@@ -62,7 +63,7 @@ class IdempotencyRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     @admin.action(description=_("Expire: the next request runs anew"), permissions=["expire"])
     def expire(self, request: HttpRequest, records: QuerySet[IdempotencyRecord]) -> None:
         """Let finished records answer no more; those in progress are left alone."""
-        store = Store(records.db)
+        store = Store(router.db_for_write(IdempotencyRecord))
         done = [record for record in records if store.expire(record.pk)]
         self.log_expired(request, done)
         text = ngettext("%d key expired.", "%d keys expired.", len(done)) % len(done)

@@ -75,7 +75,7 @@ def _dispatch(
 
 
 def _outside(view: Any, cls: type[Any], options: Options) -> Callable[..., Any]:
-    doors.hook(cls)
+    doors.hook(cls, subclasses=False)
 
     @functools.wraps(view)
     def door(request: Any, *args: Any, **kwargs: Any) -> Any:

@@ -57,6 +57,10 @@ class Dialect:
         """
         return 0.0
 
+    def is_aborted(self, connection: BaseDatabaseWrapper) -> bool:
+        """Whether the database will make a rollback of the transaction's COMMIT."""
+        return False
+
     def insert_wait(self, *, joined: bool) -> float | None:
         """Seconds an INSERT may wait for a lock; None where its text or the database says so."""
         return None
@@ -118,6 +122,12 @@ class PostgreSQL(Dialect):
     def is_lost(self, error: DatabaseError) -> bool:
         # 40001: at REPEATABLE READ and above, the row came after the snapshot.
         return getattr(error.__cause__, "sqlstate", None) in ("23505", "40001")
+
+    def is_aborted(self, connection: BaseDatabaseWrapper) -> bool:
+        # libpq's PQTRANS_INERROR: an error was caught, and Django knows nothing of it.
+        return connection.connection is not None and (
+            int(connection.connection.info.transaction_status) == 3
+        )
 
     @contextmanager
     def waiting(self, connection: BaseDatabaseWrapper, seconds: float) -> Iterator[None]:
@@ -184,3 +194,8 @@ class SQLite(Dialect):
 
 
 DIALECTS: dict[str, type[Dialect]] = {"postgresql": PostgreSQL, "sqlite": SQLite}
+
+
+def dialect_of(connection: BaseDatabaseWrapper) -> Dialect:
+    """What ``connection`` speaks; standard SQL where records are not supported."""
+    return DIALECTS.get(connection.vendor, Dialect)()

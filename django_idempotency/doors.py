@@ -167,7 +167,7 @@ def _take_over_callback(request: Any, view: Any) -> None:
             " view that the URL names."
         )
     if not inspect.isfunction(view):
-        hook(type(view))
+        hook(type(view), subclasses=False)
     take_over_transactions(match.func)
 
 
@@ -227,7 +227,8 @@ def _layers(
     for cls, options in getattr(request, _OUTER, ()):
         yield options if isinstance(view, cls) else None
     yield getattr(type(view), OPTIONS, None)
-    yield getattr(type(view).dispatch, OPTIONS, None)
+    for cls in type(view).__mro__:
+        yield getattr(vars(cls).get("dispatch"), OPTIONS, None)
     yield of_dispatch
     yield getattr(handler, OPTIONS, None)
 
@@ -270,20 +271,27 @@ def dispatched(
     """
     if vars(view).get(_ENTERED) is request:
         return dispatch()
-    setattr(view, _ENTERED, request)
     covered = _protect(view, request, of_dispatch)
+    if covered:
+        setattr(view, _ENTERED, request)
     with _transactions(view, covered=covered):
         return dispatch()
 
 
-def hook(cls: type[Any], options: Options | None = None) -> None:
-    """Give a view class its own ``dispatch``, which covers the handler; ``options`` are a door's.
-
-    Without options only those methods are covered that have some of their own.
-    """
+def refuse_async_handlers(cls: type[Any]) -> None:
+    """Raise ImproperlyConfigured for a view class with an async handler."""
     for name in getattr(cls, "http_method_names", ()):
         refuse_async(getattr(cls, name, None), f"{cls.__name__}.{name}")
+
+
+def hook(cls: type[Any], options: Options | None = None, *, subclasses: bool = True) -> None:
+    """Give a view class its own ``dispatch``, which covers the handler; ``options`` are a door's.
+
+    Without options only those calls are covered that have some of their own. A class that is not
+    the project's to change keeps its ``subclasses`` as they are.
+    """
     if options is not None:
+        refuse_async_handlers(cls)
         setattr(cls, OPTIONS, {**getattr(cls, OPTIONS, {}), **options})
     if getattr(cls.dispatch, _HOOKED, False):
         return
@@ -297,7 +305,8 @@ def hook(cls: type[Any], options: Options | None = None) -> None:
     take_over_transactions(dispatch)
     setattr(dispatch, _HOOKED, True)
     cls.dispatch = dispatch
-    _hook_subclasses(cls)
+    if subclasses:
+        _hook_subclasses(cls)
 
 
 def _hook_subclasses(cls: type[Any]) -> None:

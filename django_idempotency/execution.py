@@ -26,6 +26,7 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from .claims import Claim, obtain
+from .dialects import dialect_of
 from .exceptions import InProgressError, KeyMissingError, TransitionError, UnavailableError
 from .fingerprint import fingerprint_of
 from .http import http_request
@@ -49,6 +50,8 @@ class _Phase(Enum):
     BEFORE_VIEW = auto()
     VIEW = auto()
     COMMIT = auto()
+    #: Committed; what raises now is a hook of on_commit().
+    DONE = auto()
 
 
 # The alias whose transaction request_transactions() opened first.
@@ -66,8 +69,9 @@ def lacks_request_transaction(connection: BaseDatabaseWrapper) -> bool:
 
 
 def _is_inside_request_transaction(connection: BaseDatabaseWrapper) -> bool:
-    atomic_requests = connection.settings_dict["ATOMIC_REQUESTS"]
-    return bool(atomic_requests) and not lacks_request_transaction(connection)
+    blocks = connection.atomic_blocks
+    in_testcase = any(getattr(block, "_from_testcase", False) for block in blocks)
+    return bool(connection.settings_dict["ATOMIC_REQUESTS"] and blocks) and not in_testcase
 
 
 @contextmanager
@@ -115,8 +119,15 @@ def _intent(request: HttpRequest, policy: Policy, key: Key) -> Intent:
         key=key.value,
         fingerprint=fingerprint_of(request, policy),
         method=(request.method or "")[:16],
-        path=request.path[:255],
+        # PostgreSQL's text holds every character but this one.
+        path=request.path[:255].replace("\0", "\N{REPLACEMENT CHARACTER}"),
     )
+
+
+def _is_doomed(alias: str) -> bool:
+    """Whether the transaction can only be rolled back, for Django or for the database."""
+    connection = connections[alias]
+    return transaction.get_rollback(alias) or dialect_of(connection).is_aborted(connection)
 
 
 @dataclass(slots=True)
@@ -158,6 +169,9 @@ class _Attempt:
         with transaction.atomic(using=self.alias):
             if self.claim:
                 self.claim.lock(patiently=patiently)
+            if self.claim and not self.claim.joined:
+                # The first of the hooks, so it runs before any that raises.
+                transaction.on_commit(self._note_commit, using=self.alias)
             # The other databases commit first and the record last: a crash in between may repeat
             # their writes, but never replays over missing ones.
             with request_transactions(self.apart) as others:
@@ -167,6 +181,9 @@ class _Attempt:
                     self._settle(response, fate)
                 self.phase = _Phase.COMMIT
         return response, fate
+
+    def _note_commit(self) -> None:
+        self.phase = _Phase.DONE
 
     def _plainly(self) -> tuple[HttpResponseBase, Verdict]:
         response = self._respond()
@@ -189,7 +206,7 @@ class _Attempt:
 
     def _fate_of(self, response: HttpResponseBase, aliases: list[str]) -> Verdict:
         fate = verdict(response, self.operation.wish, self.policy)
-        if fate is not Verdict.ROLL_BACK and any(map(transaction.get_rollback, aliases)):
+        if fate is not Verdict.ROLL_BACK and any(map(_is_doomed, aliases)):
             if response.status_code < 400:
                 raise transaction.TransactionManagementError(
                     f"the view answered {response.status_code}, and its transaction is marked for"
@@ -213,13 +230,12 @@ class _Attempt:
         """What to say after an error; raises it, or what it means."""
         if isinstance(error, RowLockedError):
             raise InProgressError from error
-        freed = self._release_late(type(error).__name__)
-        if self.claim is None or not isinstance(error, _UNREACHABLE):
-            raise error
-        if self.phase is _Phase.BEFORE_VIEW:
-            raise UnavailableError from error
-        if self.phase is _Phase.COMMIT and not freed:
-            return self._after_commit_raised(error)
+        freed = self.phase is not _Phase.DONE and self._release_late(type(error).__name__)
+        if isinstance(error, _UNREACHABLE):
+            if self.phase is _Phase.BEFORE_VIEW:
+                raise UnavailableError from error
+            if self.phase is _Phase.COMMIT and self.claim and not freed:
+                return self._after_commit_raised(error)
         raise error
 
     def _after_commit_raised(self, error: BaseException) -> HttpResponseBase:

@@ -52,19 +52,21 @@ def _as_written(number: str) -> str:
     return f"\0number:{number}"
 
 
-def canonical_json(body: bytes) -> bytes:
-    """The same JSON with sorted names and no white space; the body itself where it is ambiguous.
+def canonical_json(body: bytes) -> bytes | None:
+    """The same JSON with sorted names and no white space; None where it is ambiguous.
 
-    Duplicate names, NaN and Infinity, text that is no JSON, and nesting deeper than the parser
-    goes are left as they came.
+    That is: duplicate names, NaN and Infinity, text that is no JSON or looks like one of our
+    numbers, and nesting deeper than the parser goes.
     """
+    if b"u0000" in body:
+        return None
     try:
         value = json.loads(
             body, object_pairs_hook=_object, parse_constant=_refuse, parse_float=_as_written
         )
         return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
     except (ValueError, RecursionError):
-        return body
+        return None
 
 
 def _spooled_digest(request: HttpRequest) -> bytes:
@@ -93,12 +95,12 @@ def _is_json(request: HttpRequest) -> bool:
 
 
 def _raw_parts(request: HttpRequest) -> Iterator[bytes]:
-    if _is_large(request) and not hasattr(request, "_body"):
+    if _is_large(request) and not request._read_started:  # type: ignore[attr-defined]
         yield b"large"
         yield _spooled_digest(request)
-    elif _is_json(request):
+    elif _is_json(request) and (canonical := canonical_json(request.body)) is not None:
         yield b"json"
-        yield canonical_json(request.body)
+        yield canonical
     else:
         yield b"raw"
         yield request.body
@@ -127,12 +129,21 @@ def _form_parts(request: Any, leave_out: frozenset[str]) -> Iterator[bytes]:
             yield _file_digest(file)
 
 
+def _is_consumed(request: Any) -> bool:
+    """Whether the body was read as a stream, and only what a parser made of it is left."""
+    return request._read_started and not hasattr(request, "_body")
+
+
 def _body_parts(request: Any, leave_out: frozenset[str]) -> Iterator[bytes]:
     plain = http_request(request)
     rest_framework = is_rest_framework(request)
     # Plain Django parses forms for POST only.
     if plain.content_type in _FORMS and (rest_framework or plain.method == "POST"):
         yield from _form_parts(request, leave_out)
+        return
+    if rest_framework and _is_consumed(plain):
+        yield b"data"
+        yield json.dumps(request.data, sort_keys=True, default=str).encode()
         return
     yield from _raw_parts(plain)
     if rest_framework:

@@ -5,6 +5,7 @@ which the rest of the package reads. Precedence: argument, attribute, setting, d
 """
 
 import functools
+import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import timedelta
@@ -49,6 +50,14 @@ def _is_text(value: object) -> bool:
     return isinstance(value, str) and value != ""
 
 
+def _is_header(value: object) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9-]+", value) is not None
+
+
+def _is_alias(value: object) -> bool:
+    return isinstance(value, str) and value in set(connections)
+
+
 def _is_number(value: object, least: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
@@ -67,7 +76,7 @@ _A_MOMENT = timedelta(milliseconds=1)
 
 # For each option: what it must be, in words, and whether a value is that.
 _RULES: dict[str, tuple[str, Callable[[object], bool]]] = {
-    "header": ("a header name", _is_text),
+    "header": ("a header name", _is_header),
     "field": ("a form field's name or None", lambda value: value is None or _is_text(value)),
     "get_key": ("a callable(request) or None", lambda value: value is None or callable(value)),
     "required": ("True or False", lambda value: isinstance(value, bool)),
@@ -84,7 +93,7 @@ _RULES: dict[str, tuple[str, Callable[[object], bool]]] = {
     "atomic": ("True or False", lambda value: isinstance(value, bool)),
     "using": (
         "a database alias, a callable(request) or None",
-        lambda value: value is None or callable(value) or value in set(connections),
+        lambda value: value is None or callable(value) or _is_alias(value),
     ),
     "max_attempts": (
         "a whole number from 1, or None",
@@ -118,7 +127,7 @@ def checked(options: Options, where: str) -> Options:
 def setting(option: str) -> Any:
     """The project's own default for ``option``; a dotted path is replaced by what it names."""
     value = conf.value(option)
-    names_an_object = option in _CALLABLES and isinstance(value, str) and value not in connections
+    names_an_object = option in _CALLABLES and isinstance(value, str) and not _is_alias(value)
     return conf.imported(value) if names_an_object else value
 
 

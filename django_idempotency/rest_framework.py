@@ -1,6 +1,5 @@
 """The mixin door for Django REST framework: APIView, generic views, ViewSets and their actions."""
 
-import inspect
 from dataclasses import fields
 from typing import Any, ClassVar
 
@@ -8,7 +7,6 @@ from . import doors
 from .policy import Options, Policy, checked
 
 _PREFIX = "idempotency_"
-_NOT_GIVEN = object()
 _METHODS = {
     "get_key": "get_idempotency_key",
     "scope": "get_idempotency_scope",
@@ -17,13 +15,16 @@ _METHODS = {
 
 
 def _attributes(cls: type[Any]) -> Options:
-    names = [name for name in dir(cls) if name.startswith(_PREFIX)]
-    found = {name.removeprefix(_PREFIX): inspect.getattr_static(cls, name) for name in names}
+    given: dict[str, Any] = {}
+    for base in reversed(cls.__mro__):
+        if base is not IdempotencyMixin:
+            given |= {name: value for name, value in vars(base).items() if name.startswith(_PREFIX)}
     # Callables are options, not methods: getattr would bind them.
     return {
-        option: value.__func__ if isinstance(value, staticmethod) else value
-        for option, value in found.items()
-        if value is not _NOT_GIVEN
+        name.removeprefix(_PREFIX): getattr(value, "__func__", value)
+        if isinstance(value, staticmethod)
+        else value
+        for name, value in given.items()
     }
 
 
@@ -43,6 +44,7 @@ class IdempotencyMixin:
         super().__init_subclass__(**kwargs)
         cls._idempotency_given = checked(_attributes(cls), cls.__qualname__)
         if hasattr(cls, "dispatch"):
+            doors.refuse_async_handlers(cls)
             doors.hook(cls)
 
     def get_idempotency_options(self) -> Options:
@@ -60,4 +62,4 @@ class IdempotencyMixin:
 
 # as_view() and @action take options for which the class has an attribute.
 for _option in fields(Policy):
-    setattr(IdempotencyMixin, _PREFIX + _option.name, _NOT_GIVEN)
+    setattr(IdempotencyMixin, _PREFIX + _option.name, _option.default)

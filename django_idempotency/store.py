@@ -18,7 +18,7 @@ from typing import Any
 from django.db import DatabaseError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from .dialects import DIALECTS, Dialect
+from .dialects import Dialect, dialect_of
 from .models import IdempotencyRecord, Status
 
 
@@ -171,7 +171,7 @@ class Texts:
 @functools.cache
 def _words(alias: str) -> tuple[Dialect, Texts]:
     connection = connections[alias]
-    dialect = DIALECTS[connection.vendor]()
+    dialect = dialect_of(connection)
     return dialect, Texts(connection, dialect)
 
 
@@ -269,7 +269,7 @@ class Store:
             with self._waiting(wait):
                 return self._execute(self._texts.heartbeat, guard) == 1
         except DatabaseError as error:
-            if self.dialect.is_locked(error):
+            if self.dialect.skip_locked and self.dialect.is_locked(error):
                 raise RowLockedError from error
             raise
 
@@ -292,10 +292,14 @@ class Store:
     def release_late(self, record: uuid.UUID, token: uuid.UUID, error: str) -> bool:
         """Free the key after a rollback, if nobody else holds or owns it; never waits.
 
-        (SQLite has no row to skip: there it waits like any write.)
+        (SQLite has no row to skip: there it waits a moment for its one lock, and after that for
+        a retry to take the key over.)
         """
         guard = self._guard(record, token, Status.IN_PROGRESS)
-        return self._execute(self._texts.release_late, [Status.RELEASED.value, error, *guard]) == 1
+        params = [Status.RELEASED.value, error, *guard]
+        moment = None if self.dialect.skip_locked else 0.25
+        with self._waiting(moment):
+            return self._execute(self._texts.release_late, params) == 1
 
     def wait(self, record: uuid.UUID, seconds: float) -> bool:
         """Block until the owner lets go of the row or the time is over; False: cannot be done."""

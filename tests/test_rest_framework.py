@@ -8,8 +8,10 @@ from django.http import HttpRequest
 
 from tests.test_policy import WRONG, scope_for_tests
 
-APIView: Any = pytest.importorskip("rest_framework.views").APIView
-from django_idempotency.rest_framework import IdempotencyMixin  # noqa: E402
+pytest.importorskip("rest_framework")
+from rest_framework.views import APIView
+
+from django_idempotency.rest_framework import IdempotencyMixin
 
 
 @pytest.mark.parametrize(("option", "value"), WRONG.items(), ids=WRONG)

@@ -55,8 +55,9 @@ def _play_all() -> bool:
 
 def main() -> int:
     """Play everything; the exit status."""
-    # The default would end us without closing the shop.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    # The default for SIGTERM would end us without closing the shop.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: sys.exit(1))
     held = _play_all()
     print(_CLOSING.format(address=DEFAULT_ADDRESS) if held else "\nNot every line holds.")
     return 0 if held else 1

@@ -7,7 +7,7 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect
 from django.template.response import TemplateResponse
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_POST
+from django.views.decorators.http import require_http_methods, require_POST
 
 from django_idempotency.decorators import idempotent
 
@@ -35,6 +35,7 @@ def _place(request: ShopRequest, form: CakeForm) -> Order:
 
 # A page from the browser's cache would hold a key that is already used.
 @never_cache
+@require_http_methods(["GET", "HEAD", "POST"])
 @idempotent(field="idempotency_key")
 def home(request: ShopRequest) -> HttpResponseBase:
     """Show the window, or take an order and lead to its page."""

@@ -1,8 +1,9 @@
 """Doors the URL's callback hides, in a process that has not served them yet."""
 
 import uuid
+from collections.abc import Callable
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from django.urls import path
@@ -17,14 +18,15 @@ from tests.app.models import Order
 from tests.app.views import kitchen
 from tests.conftest import Post, atomic_requests_on
 
-drf_decorators: Any = pytest.importorskip("rest_framework.decorators")
-drf_views: Any = pytest.importorskip("rest_framework.views")
+pytest.importorskip("rest_framework")
+from rest_framework.decorators import api_view
+from rest_framework.views import APIView
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
 
 
 def _below_api_view() -> Any:
-    @drf_decorators.api_view(["GET", "POST"])
+    @api_view(["GET", "POST"])
     @idempotent
     def below(request: Any) -> Any:
         return kitchen(request)
@@ -37,18 +39,19 @@ def _on_a_method(base: type[View]) -> Any:
         return kitchen(request)
 
     fresh = type("Fresh", (base,), {"get": handler, "post": handler})
-    decorate: Any = method_decorator
+    decorate = cast(Any, method_decorator)
     return decorate(idempotent, name="post")(fresh).as_view()
 
 
 @pytest.fixture(params=["api_view", "method", "api-method"])
 def hidden(request: pytest.FixtureRequest, settings: Settings) -> str:
     """The path of a door no request has gone through."""
-    view: Any = {
+    makers: dict[str, Callable[[], Any]] = {
         "api_view": _below_api_view,
         "method": lambda: _on_a_method(View),
-        "api-method": lambda: _on_a_method(drf_views.APIView),
-    }[request.param]()
+        "api-method": lambda: _on_a_method(APIView),
+    }
+    view = makers[request.param]()
     urls: Any = ModuleType("hidden_urls")
     urls.urlpatterns = [path("hidden/", view)]
     settings.ROOT_URLCONF = urls
