@@ -349,11 +349,11 @@ def test_class_of_django_s_own_is_left_alone() -> None:
     """A door on ``TemplateView.as_view()`` says nothing about its other subclasses."""
     idempotent(TemplateView.as_view(template_name="x.html"))
 
-    class Page(TemplateView):
-        async def get(self, request: Any, *args: Any, **kwargs: Any) -> Any:
-            return HttpResponse()
+    async def get(self: Any, request: Any) -> HttpResponse:
+        return HttpResponse()
 
-    assert Page.view_is_async
+    page: Any = type("Page", (TemplateView,), {"get": get})
+    assert page.view_is_async
 
 
 @pytest.mark.parametrize("door", ["/method-wins/", "/dispatch-wins/"])
