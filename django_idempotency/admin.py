@@ -20,9 +20,14 @@ class IdempotencyRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     """Read-only but for one action: an expired key runs anew. Stored bodies are not shown."""
 
     list_display = (
-        "short_key", "scope", "method", "path", "status", "response_status", "attempts",
-        "created_at", "expires_at",
-    )  # fmt: skip
+        "short_key",
+        "scope",
+        "request_line",
+        "status",
+        "attempts",
+        "created_at",
+        "expires_at",
+    )
     list_filter = ("status", "atomic")
     search_fields = ("=key", "=scope", "path__startswith")
     ordering = ("-created_at",)
@@ -39,6 +44,11 @@ class IdempotencyRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def short_key(self, record: IdempotencyRecord) -> str:
         """The beginning of a key that may be 255 characters long."""
         return record.key if len(record.key) <= _SHORT else record.key[: _SHORT - 1] + "…"
+
+    @admin.display(description=_("request"), ordering="path")
+    def request_line(self, record: IdempotencyRecord) -> str:
+        """Method and path in one column."""
+        return f"{record.method} {record.path}"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[IdempotencyRecord]:
         """All records, without their stored responses."""

@@ -8,6 +8,7 @@ from typing import Any, TypeVar, overload
 
 from . import doors
 from .policy import Options, checked
+from .transactions import take_over_transactions
 
 V = TypeVar("V", bound=Callable[..., Any])
 
@@ -60,7 +61,7 @@ def _function(view: Callable[..., Any], options: Options) -> Callable[..., Any]:
             return _dispatch(view, merged, args, kwargs)
         return doors.enter(door, view, merged, args, kwargs)
 
-    doors.take_over_transactions(door)
+    take_over_transactions(door)
     setattr(door, doors.OPTIONS, merged)
     return door
 
@@ -82,7 +83,7 @@ def _outside(view: Any, cls: type[Any], options: Options) -> Callable[..., Any]:
         doors.announce(request, cls, options)
         return view(request, *args, **kwargs)
 
-    doors.take_over_transactions(door)
+    take_over_transactions(door)
     return door
 
 

@@ -13,19 +13,21 @@ from contextlib import contextmanager
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
-from django.db import connections
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
-from .exceptions import IdempotencyError, UnavailableError
-from .execution import commits_last, database_of, execute, request_transactions
+from .calls import Handler, RestFrameworkCall, cover_plain, is_entered, refuse
+from .exceptions import UnavailableError
+from .execution import database_of
 from .http import http_request, is_rest_framework
-from .keys import Key, read_key
-from .operation import current_operation
 from .policy import Options, Policy, resolve
-from .problems import IdempotencyAPIException, problem_response
-
-Handler = Callable[..., HttpResponseBase]
+from .transactions import (
+    apart_of,
+    commits_last,
+    is_taken_over,
+    request_transactions,
+    take_over_transactions,
+)
 
 #: Where a door leaves its options: on a function, a method or a class.
 OPTIONS = "_idempotency_options"
@@ -40,118 +42,18 @@ def refuse_async(view: Any, name: str) -> None:
         raise ImproperlyConfigured(f"{name} is async, and idempotency covers sync views only.")
 
 
-class _Apart(set[str]):
-    """Every alias, as ``non_atomic_requests``; remembers which of them the project itself named."""
-
-    def __init__(self, apart: Collection[str]) -> None:
-        super().__init__(connections)
-        self.apart = set(apart)
-
-    def add(self, alias: str) -> None:
-        """What ``@transaction.non_atomic_requests`` does to a view that has such a set."""
-        self.apart.add(alias)
-
-
-def apart_of(view: Any) -> Collection[str]:
-    """The aliases the project keeps out of a view's ATOMIC_REQUESTS."""
-    aliases: Collection[str] = getattr(view, "_non_atomic_requests", ())
-    return aliases.apart if isinstance(aliases, _Apart) else aliases
-
-
-def take_over_transactions(view: Any) -> None:
-    """Keep Django from wrapping ``view`` under ATOMIC_REQUESTS; the door does it in its stead."""
-    # A fresh set: functools.wraps shares the inner view's.
-    view._non_atomic_requests = _Apart(apart_of(view))
-
-
-def _rendered(response: HttpResponseBase) -> HttpResponseBase:
-    render = getattr(response, "render", None)
-    if render is None or getattr(response, "is_rendered", False):
-        return response
-    rendered: HttpResponseBase = render()
-    return rendered
-
-
-def _echo(response: HttpResponseBase, policy: Policy, key: Key | None) -> None:
-    if key is not None and key.header is not None:
-        response[policy.header] = key.header
-
-
-def _cover_plain(
-    request: HttpRequest, policy: Policy, handler: Handler, apart: Collection[str]
-) -> HttpResponseBase:
-    key = None
-    try:
-        key = read_key(request, policy)
-        response = execute(request, policy, key, lambda: _rendered(handler()), apart=apart)
-    except IdempotencyError as error:
-        is_form = key is not None and key.from_field
-        response = problem_response(request, error, is_form=is_form)
-    _echo(response, policy, key)
-    return response
-
-
-class _RestFrameworkCall:
-    """One covered call in REST framework: finalised and rendered once, inside the transaction."""
-
-    def __init__(self, request: Any, policy: Policy, handler: Handler) -> None:
-        self._request = request
-        self._policy = policy
-        self._handler = handler
-        self._context = request.parser_context
-        self._finalize = self._context["view"].finalize_response
-        self._key: Key | None = None
-        self._final: HttpResponseBase | None = None
-
-    def run(self, apart: Collection[str]) -> HttpResponseBase:
-        self._context["view"].finalize_response = self._finalize_once
-        try:
-            self._key = read_key(self._request, self._policy)
-            self._final = execute(
-                self._request, self._policy, self._key, self._respond, apart=apart
-            )
-        except IdempotencyError as error:
-            raise IdempotencyAPIException(error) from error
-        return self._final
-
-    def _respond(self) -> HttpResponseBase:
-        response = self._handler()
-        args, kwargs = self._context["args"], self._context["kwargs"]
-        return _rendered(self._finalize(self._request, response, *args, **kwargs))
-
-    def _finalize_once(
-        self, request: Any, response: HttpResponseBase, *args: Any, **kwargs: Any
-    ) -> HttpResponseBase:
-        if response is not self._final:
-            response = self._finalize(request, response, *args, **kwargs)
-        _echo(response, self._policy, self._key)
-        return response
-
-
-def _is_entered(request: Any) -> bool:
-    """Whether a door outside this one covers the request already."""
-    outer = current_operation()
-    return outer is not None and outer.request is http_request(request)
-
-
-def _refuse(request: Any, error: IdempotencyError) -> HttpResponseBase:
-    if is_rest_framework(request):
-        raise IdempotencyAPIException(error) from error
-    return problem_response(request, error, is_form=False)
-
-
 def _cover(
     request: Any, policy: Policy, handler: Handler, view: Any, apart: Collection[str]
 ) -> HttpResponseBase:
     """Cover one call; ``view`` is the function or the instance whose door this is."""
-    if _is_entered(request):
+    if is_entered(request):
         return handler()
     if not commits_last(database_of(request, policy)):
         _take_over_callback(request, view)
-        return _refuse(request, UnavailableError())
+        return refuse(request, UnavailableError())
     if is_rest_framework(request):
-        return _RestFrameworkCall(request, policy, handler).run(apart)
-    return _cover_plain(request, policy, handler, apart)
+        return RestFrameworkCall(request, policy, handler).run(apart)
+    return cover_plain(request, policy, handler, apart)
 
 
 def _take_over_callback(request: Any, view: Any) -> None:
@@ -161,7 +63,7 @@ def _take_over_callback(request: Any, view: Any) -> None:
     order that could replay over missing rows: nothing may run now.
     """
     match = http_request(request).resolver_match
-    if match is None or isinstance(getattr(match.func, "_non_atomic_requests", None), _Apart):
+    if match is None or is_taken_over(match.func):
         raise ImproperlyConfigured(
             f"{view!r} is called inside transactions of several databases. Put @idempotent on the"
             " view that the URL names."

@@ -13,20 +13,16 @@ What is guaranteed, sentence by sentence:
 """
 
 import logging
-from collections.abc import Callable, Collection, Iterator
-from contextlib import ExitStack, contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import cast
 
-from django.db import Error, InterfaceError, OperationalError, connections, router, transaction
-from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db import Error, InterfaceError, OperationalError, router, transaction
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from .claims import Claim, obtain
-from .dialects import dialect_of
 from .exceptions import InProgressError, KeyMissingError, TransitionError, UnavailableError
 from .fingerprint import fingerprint_of
 from .http import http_request
@@ -36,6 +32,7 @@ from .operation import Operation, current_operation, running
 from .policy import Policy
 from .responses import Verdict, refuse_streams, replay, stored, verdict
 from .store import Intent, RowLockedError, Store, StoredResponse
+from .transactions import is_doomed, request_transactions
 
 logger = logging.getLogger("django_idempotency")
 
@@ -52,57 +49,6 @@ class _Phase(Enum):
     COMMIT = auto()
     #: Committed; what raises now is a hook of on_commit().
     DONE = auto()
-
-
-# The alias whose transaction request_transactions() opened first.
-_outermost: ContextVar[str | None] = ContextVar("outermost", default=None)
-
-
-def lacks_request_transaction(connection: BaseDatabaseWrapper) -> bool:
-    """Whether ATOMIC_REQUESTS promises a transaction here that nobody has opened.
-
-    A TestCase's own transaction is not one.
-    """
-    return bool(connection.settings_dict["ATOMIC_REQUESTS"]) and all(
-        getattr(block, "_from_testcase", False) for block in connection.atomic_blocks
-    )
-
-
-def _is_inside_request_transaction(connection: BaseDatabaseWrapper) -> bool:
-    blocks = connection.atomic_blocks
-    in_testcase = any(getattr(block, "_from_testcase", False) for block in blocks)
-    return bool(connection.settings_dict["ATOMIC_REQUESTS"] and blocks) and not in_testcase
-
-
-@contextmanager
-def request_transactions(
-    apart: Collection[str] = (), *, joined_only: bool = False
-) -> Iterator[list[str]]:
-    """Django's transaction for each ATOMIC_REQUESTS alias that has none yet; yields these.
-
-    Not for the aliases ``apart``; with ``joined_only`` for those inside a TestCase's own only. The
-    records' database is the outermost, so that it commits last.
-    """
-    first = router.db_for_write(IdempotencyRecord)
-    missing = [
-        alias
-        for alias in sorted(connections, key=lambda alias: alias != first)
-        if alias not in apart
-        and lacks_request_transaction(connections[alias])
-        and (connections[alias].in_atomic_block or not joined_only)
-    ]
-    with ExitStack() as stack:
-        if missing:
-            stack.callback(_outermost.reset, _outermost.set(missing[0]))
-        for alias in missing:
-            stack.enter_context(transaction.atomic(using=alias))
-        yield missing
-
-
-def commits_last(alias: str) -> bool:
-    """Whether no request transaction of another database is open around a claim on ``alias``."""
-    others = (connections[other] for other in connections if other != alias)
-    return _outermost.get() == alias or not any(map(_is_inside_request_transaction, others))
 
 
 def database_of(request: HttpRequest, policy: Policy) -> str:
@@ -122,12 +68,6 @@ def _intent(request: HttpRequest, policy: Policy, key: Key) -> Intent:
         # PostgreSQL's text holds every character but this one.
         path=request.path[:255].replace("\0", "\N{REPLACEMENT CHARACTER}"),
     )
-
-
-def _is_doomed(alias: str) -> bool:
-    """Whether the transaction can only be rolled back, for Django or for the database."""
-    connection = connections[alias]
-    return transaction.get_rollback(alias) or dialect_of(connection).is_aborted(connection)
 
 
 @dataclass(slots=True)
@@ -206,7 +146,7 @@ class _Attempt:
 
     def _fate_of(self, response: HttpResponseBase, aliases: list[str]) -> Verdict:
         fate = verdict(response, self.operation.wish, self.policy)
-        if fate is not Verdict.ROLL_BACK and any(map(_is_doomed, aliases)):
+        if fate is not Verdict.ROLL_BACK and any(map(is_doomed, aliases)):
             if response.status_code < 400:
                 raise transaction.TransactionManagementError(
                     f"the view answered {response.status_code}, and its transaction is marked for"

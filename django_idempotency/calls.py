@@ -1,0 +1,99 @@
+"""One covered call of a handler: its key read, its response rendered, its refusal translated.
+
+Plain Django and REST framework differ here, and only here.
+"""
+
+from collections.abc import Callable, Collection
+from typing import Any
+
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+
+from .exceptions import IdempotencyError
+from .execution import execute
+from .http import http_request, is_rest_framework
+from .keys import Key, read_key
+from .operation import current_operation
+from .policy import Policy
+from .problems import IdempotencyAPIException, problem_response
+
+Handler = Callable[..., HttpResponseBase]
+
+
+def _rendered(response: HttpResponseBase) -> HttpResponseBase:
+    render = getattr(response, "render", None)
+    if render is None or getattr(response, "is_rendered", False):
+        return response
+    rendered: HttpResponseBase = render()
+    return rendered
+
+
+def _echo(response: HttpResponseBase, policy: Policy, key: Key | None) -> None:
+    if key is not None and key.header is not None:
+        response[policy.header] = key.header
+
+
+def cover_plain(
+    request: HttpRequest, policy: Policy, handler: Handler, apart: Collection[str]
+) -> HttpResponseBase:
+    """Call a handler of plain Django's; a refusal becomes its response."""
+    key = None
+    try:
+        key = read_key(request, policy)
+        response = execute(request, policy, key, lambda: _rendered(handler()), apart=apart)
+    except IdempotencyError as error:
+        is_form = key is not None and key.from_field
+        response = problem_response(request, error, is_form=is_form)
+    _echo(response, policy, key)
+    return response
+
+
+class RestFrameworkCall:
+    """One covered call in REST framework: finalised and rendered once, inside the transaction."""
+
+    def __init__(self, request: Any, policy: Policy, handler: Handler) -> None:
+        self._request = request
+        self._policy = policy
+        self._handler = handler
+        self._context = request.parser_context
+        self._finalize = self._context["view"].finalize_response
+        self._key: Key | None = None
+        self._final: HttpResponseBase | None = None
+
+    def run(self, apart: Collection[str]) -> HttpResponseBase:
+        """Call the handler; a refusal is raised, for the project's exception handler."""
+        self._context["view"].finalize_response = self._finalize_once
+        try:
+            self._key = read_key(self._request, self._policy)
+            self._final = execute(
+                self._request, self._policy, self._key, self._respond, apart=apart
+            )
+        except IdempotencyError as error:
+            raise IdempotencyAPIException(error) from error
+        return self._final
+
+    def _respond(self) -> HttpResponseBase:
+        response = self._handler()
+        args, kwargs = self._context["args"], self._context["kwargs"]
+        return _rendered(self._finalize(self._request, response, *args, **kwargs))
+
+    def _finalize_once(
+        self, request: Any, response: HttpResponseBase, *args: Any, **kwargs: Any
+    ) -> HttpResponseBase:
+        if response is not self._final:
+            response = self._finalize(request, response, *args, **kwargs)
+        _echo(response, self._policy, self._key)
+        return response
+
+
+def is_entered(request: Any) -> bool:
+    """Whether a door outside this one covers the request already."""
+    outer = current_operation()
+    return outer is not None and outer.request is http_request(request)
+
+
+def refuse(request: Any, error: IdempotencyError) -> HttpResponseBase:
+    """Answer with a refusal in the way of the request's framework."""
+    if is_rest_framework(request):
+        raise IdempotencyAPIException(error) from error
+    return problem_response(request, error, is_form=False)
