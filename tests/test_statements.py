@@ -1,10 +1,11 @@
 """What the layer costs beside the bare view, in statements; DESIGN, section 7, has the budget."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 
 import pytest
 from django.db import connection
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 
@@ -17,7 +18,9 @@ pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "othe
 
 #: Beyond BEGIN, the view's INSERT and COMMIT.
 BUDGET = {
+    # INSERT, heartbeat, completion; INSERT, SELECT; and the probe.
     "postgresql": {"fresh": 3, "replay": 2, "conflict": 2, "probed": 3, "keyless": 0},
+    # A SELECT comes first.
     "sqlite": {"fresh": 4, "replay": 1, "conflict": 1, "probed": 2, "keyless": 0},
 }[connection.vendor]
 _BOUNDS = ("BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE")
@@ -59,19 +62,43 @@ def test_fresh_request_commits_once_more_than_the_bare_view(
     assert bounds(lambda: post(door, key), "BEGIN") == 0
 
 
-def test_conflict_stays_in_the_budget(key: str, post: Post) -> None:
-    """A young claim is not even probed; an old one once."""
+@pytest.fixture
+def conflict(key: str, post: Post) -> Callable[[], object]:
+    """A request whose key is in progress, by a claim of this moment."""
     post("/function/", key)
     answer = ["response_status", "response_headers", "response_body", "completed_at"]
     IdempotencyRecord.objects.update(
         status=Status.IN_PROGRESS, claimed_at=Now(), **dict.fromkeys(answer)
     )
-    assert len(statements(lambda: post("/function/", key))) == BUDGET["conflict"] or (
-        connection.vendor == "postgresql"
-    )
-    IdempotencyRecord.objects.update(
-        claimed_at=Now() - timedelta(seconds=5),
-        lease_expires_at=Now() + timedelta(days=1),
-        atomic=False,
-    )
-    assert len(statements(lambda: post("/function/", key))) == BUDGET["conflict"]
+    return lambda: post("/function/", key)
+
+
+@pytest.fixture
+def owner(conflict: Callable[[], object]) -> Iterator[BaseDatabaseWrapper]:
+    """Another connection that holds the record, as the running view does."""
+    other = connection.copy()
+    other.set_autocommit(False)
+    hold = {
+        "postgresql": "SELECT 1 FROM {} FOR NO KEY UPDATE",
+        "sqlite": "UPDATE {} SET attempts = attempts",
+    }[connection.vendor]
+    with other.cursor() as cursor:
+        cursor.execute(hold.format(IdempotencyRecord._meta.db_table))
+    yield other
+    other.rollback()
+    other.close()
+
+
+def test_young_claim_is_not_even_probed(conflict: Callable[[], object]) -> None:
+    """Reading its age is enough."""
+    assert len(statements(conflict)) == BUDGET["conflict"]
+
+
+def test_running_request_is_probed_once(
+    conflict: Callable[[], object], request: pytest.FixtureRequest
+) -> None:
+    """One statement asks for the owner's lock; nothing is written."""
+    IdempotencyRecord.objects.update(claimed_at=Now() - timedelta(seconds=5))
+    request.getfixturevalue("owner")
+    assert len(statements(conflict)) == BUDGET["probed"]
+    assert IdempotencyRecord.objects.get().attempts == 1

@@ -5,6 +5,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 from threading import Barrier
@@ -14,6 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 from django.db import connection, connections
 from django.test import Client
+from pytest_django import Settings
 
 from django_idempotency.models import IdempotencyRecord, Status
 from tests.app import effects
@@ -56,6 +58,20 @@ def test_connections_with_one_key_have_one_effect() -> None:
         marks = [r.get("Idempotent-Replayed") for r in replies if r.status_code == 201]
         assert marks.count(None) == 1
     assert Order.objects.count() == effects.count() == ROUNDS
+
+
+def test_duplicates_that_may_wait_get_the_first_reply(settings: Settings) -> None:
+    """``wait``: nobody is refused, and the view runs once."""
+    settings.IDEMPOTENCY_WAIT = timedelta(seconds=20)
+    key = uuid.uuid4().hex
+
+    def send() -> Any:
+        return Client().post("/function/?act=slow", headers={"Idempotency-Key": key})
+
+    replies = race(send, racers=6)
+    assert Order.objects.count() == effects.count() == 1
+    assert {reply.status_code for reply in replies} == {201}
+    assert len({reply.content for reply in replies}) == 1
 
 
 class Caller:
