@@ -27,6 +27,7 @@ OTHERS: dict[str, Any] = {
     "required": views.required,
     "plainly": views.plainly,
     "bare": views.bare,
+    "nothing": views.nothing,
     "who": views.who,
 }
 

@@ -273,6 +273,11 @@ def form(request: Any) -> Any:
     return kitchen(request)
 
 
+def nothing(request: Any) -> Any:
+    """What a request costs by itself."""
+    return HttpResponse()
+
+
 @idempotent(required=True)
 def required(request: Any) -> Any:
     """A view that insists on a key."""

@@ -58,8 +58,8 @@ def hidden(request: pytest.FixtureRequest, settings: Settings) -> str:
     return "/hidden/"
 
 
-def test_first_request_joins_and_later_ones_claim_by_themselves(hidden: str, post: Post) -> None:
-    """Each is protected."""
+def test_requests_are_protected_inside_django_s_transaction(hidden: str, post: Post) -> None:
+    """The claim joins it, in the first request and in later ones."""
     with atomic_requests_on("default"):
         for expected in (1, 2):
             key = uuid.uuid4().hex
