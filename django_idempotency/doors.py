@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from asgiref.sync import iscoroutinefunction
 from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
@@ -38,7 +39,8 @@ _ENTERED = "_idempotency_entered"
 
 def refuse_async(view: Any, name: str) -> None:
     """Raise ImproperlyConfigured for a coroutine function: async views are not covered yet."""
-    if inspect.iscoroutinefunction(view):
+    # asgiref knows the mark as_view() leaves on Python 3.11, too.
+    if iscoroutinefunction(view):
         raise ImproperlyConfigured(f"{name} is async, and idempotency covers sync views only.")
 
 
