@@ -7,7 +7,6 @@ have opened.
 """
 
 import functools
-import inspect
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -70,7 +69,7 @@ def _take_over_callback(request: Any, view: Any) -> None:
             f"{view!r} is called inside transactions of several databases. Put @idempotent on the"
             " view that the URL names."
         )
-    if not inspect.isfunction(view):
+    if hasattr(type(view), "dispatch"):
         hook(type(view), subclasses=False)
     take_over_transactions(match.func)
 
