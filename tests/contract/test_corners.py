@@ -22,7 +22,7 @@ from tests.app import effects
 from tests.app.models import Delivery, Order
 from tests.conftest import Post, atomic_requests_on
 
-pytest.importorskip("rest_framework")
+pytest.importorskip("tests.app.api")
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.response import Response

@@ -18,7 +18,7 @@ from tests.app.models import Order
 from tests.app.views import kitchen
 from tests.conftest import Post, atomic_requests_on
 
-pytest.importorskip("rest_framework")
+pytest.importorskip("tests.app.api")
 from rest_framework.decorators import api_view
 from rest_framework.views import APIView
 
