@@ -58,6 +58,8 @@ def server(alias: str) -> dict[str, Any]:
         "PASSWORD": unquote(url.password or ""),
         "HOST": url.hostname or "",
         "PORT": str(url.port or ""),
+        # A real server keeps its connections (tests.live says so); a test gives them back.
+        "CONN_MAX_AGE": int(os.environ.get("IDEMPOTENCY_TEST_CONN_MAX_AGE", "0")),
         "TEST": {"NAME": name},
     }
 

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 from django.db import OperationalError, connection
@@ -131,23 +132,31 @@ def test_duplicate_of_a_frozen_worker_is_answered_at_once(point: str, key: str, 
     assert Order.objects.count() == effects.count() == 1
 
 
-@pytest.mark.skipif(connection.vendor == "sqlite", reason="SQLite has no connection to lose")
-@pytest.mark.parametrize("lands", [True, False])
-def test_commit_cut_in_flight_is_unknown_until_the_record_says(
-    lands: bool, key: str, post: Post, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The late release leaves a locked row alone: 503, and the retry finds what became of it."""
-    in_flight = []
+@pytest.fixture
+def in_flight(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
+    """The view's COMMIT raises: Django loses a connection whose transaction is still open."""
+    lost: list[Any] = []
     original = connection.commit
 
     def cut() -> None:
         if not Order.objects.exists():
             return original()
-        in_flight.append(connection.connection)
+        lost.append(connection.connection)
         connection.connection = None
         raise OperationalError("the network is gone")
 
     monkeypatch.setattr(connection, "commit", cut)
+    yield lost
+    for raw in lost:
+        raw.close()
+
+
+@pytest.mark.skipif(connection.vendor == "sqlite", reason="SQLite has no connection to lose")
+@pytest.mark.parametrize("lands", [True, False])
+def test_commit_cut_in_flight_is_unknown_until_the_record_says(
+    lands: bool, key: str, post: Post, in_flight: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The late release leaves a locked row alone: 503, and the retry finds what became of it."""
     first = post("/function/", key)
     monkeypatch.undo()
     assert first.status_code == 503
