@@ -157,13 +157,13 @@ def _try(store: Store, intent: Intent, policy: Policy) -> Claim | StoredResponse
     return _take(store, intent, policy, found, step) if isinstance(step, _Take) else step
 
 
-def _wait_for_owner(store: Store, intent: Intent, deadline: float) -> None:
+def _back_off(deadline: float) -> None:
     """Return when looking again may help; raises InProgressError after the deadline."""
     remaining = deadline - time.monotonic()
     if remaining <= 0:
         raise InProgressError
-    store.wait(intent.id, remaining)
-    # Woken to a young claim, or where nothing can be locked: back off.
+    # No row lock here: it would leave its number in xmax, by which a young claim seems touched,
+    # and its owner dead, before he has begun.
     time.sleep(min(_POLL_SECONDS, remaining))
 
 
@@ -182,7 +182,7 @@ def obtain(store: Store, intent: Intent, policy: Policy) -> Claim | StoredRespon
         if not isinstance(outcome, _Busy):
             return outcome
         if outcome is _Busy.RUNNING:
-            _wait_for_owner(store, intent, deadline)
+            _back_off(deadline)
         elif outcome is _Busy.VANISHED:
             vanished += 1
         if vanished == _ROUNDS or (

@@ -71,10 +71,6 @@ class Dialect:
         """Statements inside wait at most this long for a lock."""
         raise NotImplementedError
 
-    def wait_text(self) -> str | None:
-        """A statement that blocks until the owner lets go of the row, or None: poll instead."""
-        return None
-
 
 class PostgreSQL(Dialect):
     """PostgreSQL 14 and later, through psycopg."""
@@ -138,12 +134,6 @@ class PostgreSQL(Dialect):
             yield
             # After an error the savepoint or transaction takes the setting back by itself.
             cursor.execute(change, [before])
-
-    def wait_text(self) -> str | None:
-        return (
-            "SELECT 1 FROM (SELECT set_config('lock_timeout', %s, true)) AS settings, {table}"
-            " AS r WHERE r.id = %s FOR SHARE OF r"
-        )
 
 
 def _busy_milliseconds(raw: Any) -> int:

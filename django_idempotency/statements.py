@@ -55,8 +55,6 @@ class Texts:
             f" WHERE id = %s AND status <> %s AND expires_at > {dialect.now}"
         )
         self.purge = self._purge()
-        wait = dialect.wait_text()
-        self.wait = wait and wait.format(table=self._table)
 
     def _if_free(self, condition: str = "1 = 1") -> str:
         return (

@@ -217,18 +217,6 @@ class Store:
         with self._waiting(moment):
             return self._execute(self._texts.release_late, params) == 1
 
-    def wait(self, record: uuid.UUID, seconds: float) -> bool:
-        """Block until the owner lets go of the row or the time is over; False: cannot be done."""
-        if self._texts.wait is None or self.joined:
-            return False
-        milliseconds = f"{max(1, int(seconds * 1000))}ms"
-        try:
-            self._execute(self._texts.wait, [milliseconds, self.dialect.uuid(record)])
-        except DatabaseError as error:
-            if not self.dialect.is_locked(error):
-                raise
-        return True
-
     def expire(self, record: uuid.UUID) -> bool:
         """Let a finished record answer no more; the next request with its key runs anew."""
         params = [self.dialect.uuid(record), Status.IN_PROGRESS.value]
