@@ -8,7 +8,6 @@ have opened.
 
 import functools
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction
@@ -158,13 +157,6 @@ def _protect(view: Any, request: HttpRequest, of_dispatch: Options | None) -> bo
     return True
 
 
-@contextmanager
-def _transactions(view: Any, *, covered: bool) -> Iterator[None]:
-    # In a TestCase, REST framework's set_rollback() must find a transaction that is the request's.
-    with request_transactions(apart_of(type(view).dispatch), joined_only=covered):
-        yield
-
-
 def dispatched(
     view: Any, request: HttpRequest, dispatch: Callable[[], Any], of_dispatch: Options | None = None
 ) -> Any:
@@ -177,7 +169,8 @@ def dispatched(
     covered = _protect(view, request, of_dispatch)
     if covered:
         setattr(view, _ENTERED, request)
-    with _transactions(view, covered=covered):
+    # In a TestCase, REST framework's set_rollback() must find a transaction that is the request's.
+    with request_transactions(apart_of(type(view).dispatch), joined_only=covered):
         return dispatch()
 
 

@@ -41,10 +41,6 @@ class RecordQuerySet(models.QuerySet["IdempotencyRecord"]):
         """Records in progress for longer than their lease."""
         return self.filter(status=Status.IN_PROGRESS, lease_expires_at__lte=Now())
 
-    def light(self) -> "RecordQuerySet":
-        """The same records without their stored responses, which may be large."""
-        return self.defer("response_body", "response_headers")
-
 
 _IS_ANSWERED = Q(
     response_status__isnull=False, response_headers__isnull=False, completed_at__isnull=False
