@@ -7,8 +7,11 @@ row, by its status first; every change of it is one guarded UPDATE in :mod:`.sto
 
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum, auto
+from threading import Lock
 
 from .exceptions import (
     AttemptsExhaustedError,
@@ -24,7 +27,7 @@ from .store import Found, Inserted, Intent, Store, StoredResponse, Terms
 # What an owner needs between his claim and his row lock, many times over; an eager duplicate must
 # not take the claim in between. It doubles with each attempt, or eager duplicates would fence each
 # other off for ever.
-_GRACE_SECONDS = 0.25
+_GRACE_SECONDS = 0.1
 _LONGEST_GRACE_SECONDS = 8.0
 # A prober holds the row for one statement; an owner who met one waits this long for it.
 _PROBER_SECONDS = 1.0
@@ -43,13 +46,18 @@ class Claim:
     #: Whether the claim is a part of a transaction that was open before it.
     joined: bool
 
+    @property
+    def is_locked(self) -> bool:
+        """Whether a row lock of the view's own transaction vouches for the claim."""
+        return self.terms.atomic and not self.joined
+
     def lock(self, *, patiently: bool = False) -> None:
         """Hold the record until the transaction ends; the lock is this owner's heartbeat.
 
         Raises RowLockedError when somebody holds it just now, and TransitionError when the claim
         was lost. A joined claim is invisible or locked for everybody else already.
         """
-        if self.joined:
+        if not self.is_locked:
             return
         wait = _PROBER_SECONDS if patiently else None
         if not self.store.lock(self.id, self.terms.token, wait=wait):
@@ -57,13 +65,13 @@ class Claim:
 
     def complete(self, response: StoredResponse) -> None:
         """Save the response; raises TransitionError when the claim was lost."""
-        retention = self.terms.retention
-        if not self.store.complete(self.id, self.terms.token, response, retention):
+        token, retention = self.terms.token, self.terms.retention
+        if not self.store.complete(self.id, token, response, retention, locked=self.is_locked):
             raise TransitionError("taken over before the response was saved")
 
     def release(self) -> None:
         """Free the key with the view's writes; raises TransitionError when the claim was lost."""
-        if not self.store.release(self.id, self.terms.token):
+        if not self.store.release(self.id, self.terms.token, locked=self.is_locked):
             raise TransitionError("taken over before the key was released")
 
     def release_late(self, error: str) -> bool:
@@ -80,11 +88,16 @@ class Claim:
         )
 
 
-class _Busy(Enum):
-    """Why a request got neither claim nor response this time."""
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """Somebody runs or holds the record; ``found`` is how it was read, if it could be."""
 
-    #: Somebody runs or holds it.
-    RUNNING = auto()
+    found: Found | None = None
+
+
+class _Unclear(Enum):
+    """Why nothing can be said of the record this time."""
+
     #: There was a row, and there is none.
     VANISHED = auto()
     #: Some writer, not necessarily of this key, holds the database (SQLite).
@@ -107,7 +120,7 @@ def _seems_dead(found: Found) -> bool:
     return found.touched or found.age >= grace
 
 
-def _decide(found: Found, fingerprint: bytes) -> _Take | _Busy | StoredResponse:
+def _decide(found: Found, fingerprint: bytes) -> _Take | _Running | StoredResponse:
     same = found.fingerprint == fingerprint
     if found.status is not Status.IN_PROGRESS and found.expired:
         return _Take(1, anew=True)
@@ -117,7 +130,7 @@ def _decide(found: Found, fingerprint: bytes) -> _Take | _Busy | StoredResponse:
     if found.response is not None:
         return found.response
     if found.status is Status.IN_PROGRESS and not _seems_dead(found):
-        return _Busy.RUNNING
+        return _Running(found)
     return _Take(found.attempts + 1 if same else 1)
 
 
@@ -126,14 +139,16 @@ def _terms(policy: Policy, attempts: int) -> Terms:
     return Terms(uuid.uuid4(), attempts, policy.atomic, policy.lease, policy.retention)
 
 
-def _take(store: Store, intent: Intent, policy: Policy, found: Found, step: _Take) -> Claim | _Busy:
+def _take(
+    store: Store, intent: Intent, policy: Policy, found: Found, step: _Take
+) -> Claim | _Running:
     exhausted = policy.max_attempts is not None and step.attempts > policy.max_attempts
     if exhausted and found.status is Status.RELEASED:
         raise AttemptsExhaustedError
     attempts = found.attempts if exhausted else step.attempts
     claim = Claim(store, intent.id, _terms(policy, attempts), store.joined)
     if not store.take(intent, found, claim.terms, anew=step.anew):
-        return _Busy.RUNNING
+        return _Running(found)
     if exhausted:
         # The last owner died, which only having the row could tell.
         claim.release_late("AttemptsExhaustedError")
@@ -141,7 +156,9 @@ def _take(store: Store, intent: Intent, policy: Policy, found: Found, step: _Tak
     return claim
 
 
-def _try(store: Store, intent: Intent, policy: Policy) -> Claim | StoredResponse | _Busy:
+def _try(
+    store: Store, intent: Intent, policy: Policy
+) -> Claim | StoredResponse | _Running | _Unclear:
     found = store.read(intent.id) if store.dialect.reads_first else None
     if found is None:
         claim = Claim(store, intent.id, _terms(policy, 1), store.joined)
@@ -149,22 +166,50 @@ def _try(store: Store, intent: Intent, policy: Policy) -> Claim | StoredResponse
         if inserted is Inserted.OURS:
             return claim
         if inserted is Inserted.LOCKED:
-            return _Busy.DATABASE if store.dialect.reads_first else _Busy.RUNNING
+            return _Running() if store.dialect.skips_locked else _Unclear.DATABASE
         found = store.read(intent.id)
     if found is None:
-        return _Busy.VANISHED
+        return _Unclear.VANISHED
     step = _decide(found, intent.fingerprint)
     return _take(store, intent, policy, found, step) if isinstance(step, _Take) else step
 
 
-def _back_off(deadline: float) -> None:
+class _Room:
+    """Where the duplicates of this process wait; full, it sends them away."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._waiting = 0
+
+    @contextmanager
+    def seat(self, seats: int) -> Iterator[None]:
+        """A place for one more; raises InProgressError where all ``seats`` are taken."""
+        with self._lock:
+            if self._waiting >= seats:
+                raise InProgressError
+            self._waiting += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._waiting -= 1
+
+
+_room = _Room()
+
+
+def _back_off(store: Store, intent: Intent, found: Found | None, deadline: float) -> None:
     """Return when looking again may help; raises InProgressError after the deadline."""
     remaining = deadline - time.monotonic()
     if remaining <= 0:
         raise InProgressError
-    # No row lock here: it would leave its number in xmax, by which a young claim seems touched,
-    # and its owner dead, before he has begun.
-    time.sleep(min(_POLL_SECONDS, remaining))
+    # The lock of an owner who has not begun is free. Whoever took it would make him seem to have
+    # begun (PostgreSQL's xmax) and send him away to wait.
+    began = found and found.status is Status.IN_PROGRESS and found.atomic and _seems_dead(found)
+    if found and began and store.can_watch(remaining):
+        store.watch(intent.id, found.token, remaining)
+    else:
+        time.sleep(min(_POLL_SECONDS, remaining))
 
 
 def obtain(store: Store, intent: Intent, policy: Policy) -> Claim | StoredResponse:
@@ -173,19 +218,30 @@ def obtain(store: Store, intent: Intent, policy: Policy) -> Claim | StoredRespon
     Raises KeyReusedError, InProgressError (at once, or after ``policy.wait``),
     AttemptsExhaustedError, and UnavailableError where the store gives no clear answer.
     """
-    began = time.monotonic()
-    deadline = began + policy.wait.total_seconds()
+    outcome = _settled(store, intent, policy)
+    if not isinstance(outcome, _Running):
+        return outcome
+    if not policy.wait:
+        raise InProgressError
+    deadline = time.monotonic() + policy.wait.total_seconds()
+    with _room.seat(policy.max_waiters):
+        while isinstance(outcome, _Running):
+            _back_off(store, intent, outcome.found, deadline)
+            outcome = _settled(store, intent, policy)
+    return outcome
+
+
+def _settled(store: Store, intent: Intent, policy: Policy) -> Claim | StoredResponse | _Running:
+    """What a clear look at the record says; raises UnavailableError where none is to be had."""
     patience = 0.0 if store.joined else store.dialect.patience(store.connection)
+    deadline = time.monotonic() + patience
     vanished = 0
-    while True:
+    while vanished < _ROUNDS:
         outcome = _try(store, intent, policy)
-        if not isinstance(outcome, _Busy):
+        if not isinstance(outcome, _Unclear):
             return outcome
-        if outcome is _Busy.RUNNING:
-            _back_off(deadline)
-        elif outcome is _Busy.VANISHED:
+        if outcome is _Unclear.VANISHED:
             vanished += 1
-        if vanished == _ROUNDS or (
-            outcome is _Busy.DATABASE and time.monotonic() > began + patience
-        ):
-            raise UnavailableError
+        elif time.monotonic() > deadline:
+            break
+    raise UnavailableError

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from typing import Any, ClassVar
 
-from django.db import DatabaseError
+from django.db import DatabaseError, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 
@@ -20,19 +20,31 @@ class Dialect:
     #: INSERT first, or look first because an INSERT would wait for the owner's lock.
     reads_first: ClassVar[bool] = True
     now: ClassVar[str]
+    #: Now and the duration of a parameter, whose name is filled in.
     later: ClassVar[str]
     age: ClassVar[str]
     touched: ClassVar[str] = "FALSE"
     casts: ClassVar[dict[str, str]] = {}
-    skip_locked: ClassVar[str] = ""
-    for_delete: ClassVar[str] = ""
-    nowait: ClassVar[str] = ""
-    heartbeat: ClassVar[str] = (
-        "UPDATE {table} SET attempts = attempts WHERE id = %s AND token = %s AND status = %s"
-    )
+    insert_prefix: ClassVar[str] = ""
     insert_from: ClassVar[str] = ""
     insert_from_unflushed: ClassVar[str] = ""
     on_conflict: ClassVar[str] = ""
+    #: How a statement takes the rows of ``condition`` that nobody has locked.
+    update_free: ClassVar[str] = "UPDATE {table} SET {changes} WHERE {condition}"
+    delete_free: ClassVar[str] = (
+        "DELETE FROM {table} WHERE id IN (SELECT id FROM {table} WHERE {condition} LIMIT %(limit)s)"
+        " AND {condition}"
+    )
+    #: Whether these skip a locked row, instead of waiting for it.
+    skips_locked: ClassVar[bool] = True
+    heartbeat: ClassVar[str] = "UPDATE {table} SET {mark} WHERE {guard}"
+    heartbeat_nowait: ClassVar[str] = heartbeat
+    #: Whether the heartbeat leaves a mark, which is gone when the database rolled back unasked.
+    marks: ClassVar[bool] = True
+    #: A lock that waits for the owner's and hinders nobody who waits, too; none: look again.
+    share: ClassVar[str] = ""
+    #: The shortest time a lock can be waited for, in seconds.
+    shortest_wait: ClassVar[float] = 0.001
 
     def duration(self, value: timedelta) -> Any:
         """``value`` as the parameter of ``later``."""
@@ -47,7 +59,7 @@ class Dialect:
         raise NotImplementedError
 
     def is_lost(self, error: DatabaseError) -> bool:
-        """Whether the INSERT failed because the row is there already."""
+        """Whether the row is there already, or was changed by somebody else meanwhile."""
         raise NotImplementedError
 
     def patience(self, connection: BaseDatabaseWrapper) -> float:
@@ -71,6 +83,12 @@ class Dialect:
         """Statements inside wait at most this long for a lock."""
         raise NotImplementedError
 
+    @contextmanager
+    def watching(self, connection: BaseDatabaseWrapper, seconds: float) -> Iterator[None]:
+        """``waiting`` for a statement that locks a row only if nobody changed it meanwhile."""
+        with self.waiting(connection, seconds):
+            yield
+
 
 class PostgreSQL(Dialect):
     """PostgreSQL 14 and later, through psycopg."""
@@ -78,7 +96,7 @@ class PostgreSQL(Dialect):
     reads_first = False
     # now() is when the transaction began, which may be long ago.
     now = "STATEMENT_TIMESTAMP()"
-    later = "STATEMENT_TIMESTAMP() + %s::interval"
+    later = "STATEMENT_TIMESTAMP() + %({})s::interval"
     age = "EXTRACT(EPOCH FROM STATEMENT_TIMESTAMP() - claimed_at)::float8"
     # xmax is 0 until somebody locks the row, and stays after he is gone; a takeover, which locks
     # before it writes, leaves its own number there, which is then xmin too.
@@ -92,12 +110,20 @@ class PostgreSQL(Dialect):
         "response_headers": "::jsonb",
         "response_body": "::bytea",
     }
-    skip_locked = "FOR NO KEY UPDATE SKIP LOCKED"
-    for_delete = "FOR UPDATE SKIP LOCKED"
-    nowait = " NOWAIT"
-    heartbeat = (
-        "SELECT 1 FROM {table} WHERE id = %s AND token = %s AND status = %s FOR NO KEY UPDATE"
+    update_free = (
+        "UPDATE {table} SET {changes} WHERE id IN"
+        " (SELECT id FROM {table} WHERE {condition} FOR NO KEY UPDATE SKIP LOCKED)"
     )
+    delete_free = (
+        "DELETE FROM {table} WHERE id IN"
+        " (SELECT id FROM {table} WHERE {condition} LIMIT %(limit)s FOR UPDATE SKIP LOCKED)"
+        " AND {condition}"
+    )
+    heartbeat = "SELECT 1 FROM {table} WHERE {guard} FOR NO KEY UPDATE"
+    heartbeat_nowait = heartbeat + " NOWAIT"
+    # is_aborted() tells, and a mark would cost a second version of the row.
+    marks = False
+    share = "FOR SHARE"
     # A row that is being updated or deleted makes ON CONFLICT wait, for ever if its writer is
     # frozen; 20 ms is a hundred times what an ordinary commit takes.
     insert_from = "FROM (SELECT set_config('lock_timeout', '20', true)) AS settings"
@@ -135,6 +161,85 @@ class PostgreSQL(Dialect):
             # After an error the savepoint or transaction takes the setting back by itself.
             cursor.execute(change, [before])
 
+    @contextmanager
+    def watching(self, connection: BaseDatabaseWrapper, seconds: float) -> Iterator[None]:
+        # At READ COMMITTED a lock that was waited for lands on the row's newest version, where it
+        # would make a young claim seem touched; at REPEATABLE READ it is a serialization failure.
+        with transaction.atomic(using=connection.alias):
+            with connection.cursor() as cursor:
+                cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            with self.waiting(connection, seconds):
+                yield
+
+
+def _errno(error: DatabaseError) -> int:
+    args = getattr(error.__cause__, "args", ())
+    return args[0] if args and isinstance(args[0], int) else 0
+
+
+class MySQL(Dialect):
+    """MySQL 8, through mysqlclient or PyMySQL."""
+
+    # NOW() is in the server's time zone.
+    now = "UTC_TIMESTAMP(6)"
+    later = "UTC_TIMESTAMP(6) + INTERVAL %({})s MICROSECOND"
+    age = "TIMESTAMPDIFF(MICROSECOND, claimed_at, UTC_TIMESTAMP(6)) / 1000000"
+    # The lock stands in a derived table, read first (STRAIGHT_JOIN): an UPDATE cannot skip locked
+    # rows by itself, nor name its own table in a plain subquery.
+    _JOIN = "STRAIGHT_JOIN {table} FORCE INDEX (PRIMARY) ON {table}.id = free.id"
+    update_free = (
+        "UPDATE (SELECT id FROM {table} WHERE {condition} FOR UPDATE SKIP LOCKED) AS free"
+        f" {_JOIN} SET {{changes}}"
+    )
+    delete_free = (
+        "DELETE {table} FROM (SELECT id FROM {table} WHERE {condition} LIMIT %(limit)s"
+        f" FOR UPDATE SKIP LOCKED) AS free {_JOIN} WHERE {{condition}}"
+    )
+    heartbeat_nowait = (
+        "UPDATE (SELECT id FROM {table} WHERE {guard} FOR UPDATE NOWAIT) AS free"
+        f" {_JOIN} SET {{mark}}"
+    )
+    share = "LOCK IN SHARE MODE"
+    shortest_wait = 1.0
+
+    def duration(self, value: timedelta) -> Any:
+        return value // timedelta(microseconds=1)
+
+    def uuid(self, value: uuid.UUID) -> Any:
+        return value.hex
+
+    def is_locked(self, error: DatabaseError) -> bool:
+        # ER_LOCK_WAIT_TIMEOUT, ER_LOCK_DEADLOCK, ER_LOCK_NOWAIT
+        return _errno(error) in (1205, 1213, 3572)
+
+    def is_lost(self, error: DatabaseError) -> bool:
+        # ER_DUP_ENTRY; ER_CHECKREAD: at REPEATABLE READ, the row is newer than the snapshot.
+        return _errno(error) in (1062, 1020)
+
+    def insert_wait(self, *, joined: bool) -> float | None:
+        return self.shortest_wait
+
+    @contextmanager
+    def waiting(self, connection: BaseDatabaseWrapper, seconds: float) -> Iterator[None]:
+        change = "SET SESSION innodb_lock_wait_timeout = %s"
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT @@innodb_lock_wait_timeout")
+            before = cursor.fetchone()[0]
+            cursor.execute(change, [int(seconds)])
+            try:
+                yield
+            finally:
+                cursor.execute(change, [before])
+
+
+class MariaDB(MySQL):
+    """MariaDB 10.6 and later, which can wait for nothing."""
+
+    insert_prefix = "SET STATEMENT innodb_lock_wait_timeout=0 FOR "
+
+    def insert_wait(self, *, joined: bool) -> float | None:
+        return None
+
 
 def _busy_milliseconds(raw: Any) -> int:
     (milliseconds,) = raw.execute("PRAGMA busy_timeout").fetchone()
@@ -144,9 +249,10 @@ def _busy_milliseconds(raw: Any) -> int:
 class SQLite(Dialect):
     """SQLite 3.35 and later, whose one write lock plays the row lock's part."""
 
+    skips_locked = False
     _CLOCK = "STRFTIME('%%Y-%%m-%%d %%H:%%M:%%f000', 'now'"
     now = _CLOCK + ")"
-    later = _CLOCK + ", %s)"
+    later = _CLOCK + ", %({})s)"
     age = "(JULIANDAY('now') - JULIANDAY(claimed_at)) * 86400.0"
 
     def duration(self, value: timedelta) -> Any:
@@ -183,9 +289,14 @@ class SQLite(Dialect):
             raw.execute(f"PRAGMA busy_timeout = {before}")
 
 
-DIALECTS: dict[str, type[Dialect]] = {"postgresql": PostgreSQL, "sqlite": SQLite}
+DIALECTS: dict[str, type[Dialect]] = {
+    "postgresql": PostgreSQL,
+    "mariadb": MariaDB,
+    "mysql": MySQL,
+    "sqlite": SQLite,
+}
 
 
 def dialect_of(connection: BaseDatabaseWrapper) -> Dialect:
     """What ``connection`` speaks; standard SQL where records are not supported."""
-    return DIALECTS.get(connection.vendor, Dialect)()
+    return DIALECTS.get(getattr(connection, "display_name", "").lower(), Dialect)()

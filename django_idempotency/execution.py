@@ -200,9 +200,9 @@ class _Attempt:
             return False
 
 
-def _obtain(store: Store, intent: Intent, policy: Policy) -> Claim | StoredResponse:
+def _obtain(alias: str, intent: Intent, policy: Policy) -> Claim | StoredResponse:
     try:
-        return obtain(store, intent, policy)
+        return obtain(Store(alias), intent, policy)
     except _UNREACHABLE as error:
         logger.error("the store cannot be reached, so nothing runs", exc_info=True)
         raise UnavailableError from error
@@ -233,7 +233,7 @@ def execute(
     if outer is not None and outer.record_id == intent.id:
         return view()
     alias = database_of(request, policy)
-    outcome = _obtain(Store(alias), intent, policy)
+    outcome = _obtain(alias, intent, policy)
     if isinstance(outcome, StoredResponse):
         return replay(outcome)
     operation = Operation(plain, intent, outcome.terms.attempts)

@@ -3,7 +3,7 @@
 The row is the source of truth. Only :mod:`django_idempotency.claims` changes it.
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django.db import models
 from django.db.models import Q
@@ -30,16 +30,24 @@ TRANSITIONS: dict[Status, frozenset[Status]] = {
 }
 
 
+class UtcNow(Now):
+    """The database's clock; Django's is in the server's time zone on MySQL and MariaDB."""
+
+    def as_mysql(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        """Source: "Date and Time Functions" of either manual."""
+        return self.as_sql(compiler, connection, template="UTC_TIMESTAMP(6)", **context)
+
+
 class RecordQuerySet(models.QuerySet["IdempotencyRecord"]):
     """Questions to ask about records, by the database's clock."""
 
     def expired(self) -> "RecordQuerySet":
         """Finished records which answer no more, and may be deleted."""
-        return self.exclude(status=Status.IN_PROGRESS).filter(expires_at__lte=Now())
+        return self.exclude(status=Status.IN_PROGRESS).filter(expires_at__lte=UtcNow())
 
     def stale(self) -> "RecordQuerySet":
         """Records in progress for longer than their lease."""
-        return self.filter(status=Status.IN_PROGRESS, lease_expires_at__lte=Now())
+        return self.filter(status=Status.IN_PROGRESS, lease_expires_at__lte=UtcNow())
 
 
 _IS_ANSWERED = Q(

@@ -39,6 +39,8 @@ class Policy:
     # but the clock protects is not taken from a worker that is merely slow.
     lease: timedelta = timedelta(seconds=60)
     wait: timedelta = timedelta(0)
+    # A waiter occupies a thread of the server: two leave half of the smallest usual pool (4) free.
+    max_waiters: int = 2
     keep_response: Callable[[HttpResponseBase], bool] | None = None
     atomic: bool = True
     using: str | Callable[[HttpRequest], str] | None = None
@@ -86,6 +88,7 @@ _RULES: dict[str, tuple[str, Callable[[object], bool]]] = {
     "retention": ("a positive timedelta", lambda value: _is_duration(value, _A_MOMENT)),
     "lease": ("a positive timedelta", lambda value: _is_duration(value, _A_MOMENT)),
     "wait": ("a timedelta, zero or more", lambda value: _is_duration(value, timedelta(0))),
+    "max_waiters": ("a whole number from 0", lambda value: _is_number(value, 0)),
     "keep_response": (
         "a callable(response) or None",
         lambda value: value is None or callable(value),

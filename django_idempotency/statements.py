@@ -7,84 +7,100 @@ Texts are built once per alias, because compiling a query costs more than runnin
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from .dialects import Dialect
-from .models import IdempotencyRecord
+from .models import IdempotencyRecord, Status
 
-_GUARD = "id = %s AND token = %s AND status = %s"
-_OWN = (
-    "token = %s, status = %s, fingerprint = %s, attempts = %s, atomic = %s, method = %s,"
-    " path = %s, claimed_at = {now}, lease_expires_at = {later}, expires_at = {later}, error = '',"
-    " created_at = CASE WHEN %s THEN {now} ELSE created_at END, response_status = NULL,"
-    " response_headers = NULL, response_body = NULL, completed_at = NULL"
-)
-_COLUMNS = (
-    "id", "scope", "key", "fingerprint", "status", "token", "attempts", "atomic", "method", "path",
-)  # fmt: skip
+_GUARD = "id = %(id)s AND token = %(holder)s AND status = %(held)s"
+_BEGUN = "error = 'begun'"
+_RUNNING = f"'{Status.IN_PROGRESS.value}'"
+#: The columns that every claim writes.
+_TERMS = ("token", "fingerprint", "attempts", "atomic", "method", "path")
+_IDENTITY = ("id", "scope", "key")
 
 
 class Texts:
-    """The statements of one alias."""
+    """The statements of one alias.
+
+    Those of an owner whose lock vouches for him meet no lock, and end in ``mark`` where the
+    database has one; everybody else's skip a locked row: its owner lives, or somebody was faster.
+    """
 
     def __init__(self, connection: BaseDatabaseWrapper, dialect: Dialect) -> None:
         self._dialect = dialect
         self._quote = connection.ops.quote_name
         self._table = self._quote(IdempotencyRecord._meta.db_table)
+        self.mark = f" AND {_BEGUN}" if dialect.marks else ""
         self.insert = self._insert(dialect.insert_from)
         self.insert_unflushed = self._insert(dialect.insert_from_unflushed)
-        self.heartbeat = dialect.heartbeat.format(table=self._table)
-        self.heartbeat_nowait = self.heartbeat + dialect.nowait
+        own = {"table": self._table, "mark": _BEGUN, "guard": _GUARD}
+        self.heartbeat = dialect.heartbeat.format(**own)
+        self.heartbeat_nowait = dialect.heartbeat_nowait.format(**own)
         self.read = (
             f"SELECT fingerprint, status, token, attempts, atomic, {dialect.age},"
             f" lease_expires_at <= {dialect.now}, expires_at <= {dialect.now}, {dialect.touched},"
-            f" response_status, response_headers, response_body FROM {self._table} WHERE id = %s"
+            f" response_status, response_headers, response_body FROM {self._table}"
+            " WHERE id = %(id)s"
         )
-        # An owner's own statements cannot meet a lock, his lock being the one. Everybody else's
-        # skip a locked row: its owner lives, or somebody was faster.
+        self.watch = f"SELECT 1 FROM {self._table} WHERE {_GUARD} {dialect.share}"
         self.complete = self._complete() + f" WHERE {_GUARD}"
         self.release = (
-            f"UPDATE {self._table} SET status = %s, error = '', attempts = attempts - 1"
+            f"UPDATE {self._table} SET status = %(status)s, error = '', attempts = attempts - 1"
             f" WHERE {_GUARD}"
         )
-        self.release_late = f"UPDATE {self._table} SET status = %s, error = %s" + self._if_free()
-        self.take = (
-            f"UPDATE {self._table} SET "
-            + _OWN.format(now=dialect.now, later=dialect.later)
-            + self._if_free(f"(status <> %s OR atomic OR lease_expires_at <= {dialect.now})")
-        )
+        self.release_late = self._update_free("status = %(status)s, error = %(error)s", _GUARD)
+        self.take = self._take()
         self.expire = (
-            f"UPDATE {self._table} SET expires_at = {dialect.now}"
-            f" WHERE id = %s AND status <> %s AND expires_at > {dialect.now}"
+            f"UPDATE {self._table} SET expires_at = {dialect.now} WHERE id = %(id)s"
+            f" AND status <> {_RUNNING} AND expires_at > {dialect.now}"
         )
-        self.purge = self._purge()
+        self.purge = dialect.delete_free.format(
+            table=self._table, condition=f"expires_at <= {dialect.now} AND status <> {_RUNNING}"
+        )
 
-    def _if_free(self, condition: str = "1 = 1") -> str:
-        return (
-            f" WHERE id IN (SELECT id FROM {self._table} WHERE {_GUARD} AND {condition}"
-            f" {self._dialect.skip_locked})"
+    def _update_free(self, changes: str, condition: str) -> str:
+        return self._dialect.update_free.format(
+            table=self._table, changes=changes, condition=condition
         )
+
+    def _value(self, column: str) -> str:
+        return f"%({column})s" + self._dialect.casts.get(column, "")
+
+    def _times(self) -> dict[str, str]:
+        """What a claim makes of the clock."""
+        d = self._dialect
+        return {
+            "claimed_at": d.now,
+            "lease_expires_at": d.later.format("lease"),
+            "expires_at": d.later.format("life"),
+        }
 
     def _insert(self, source: str) -> str:
         d = self._dialect
-        names = ", ".join(map(self._quote, _COLUMNS))
-        values = ", ".join("%s" + d.casts.get(name, "") for name in _COLUMNS)
+        values = {name: self._value(name) for name in (*_IDENTITY, *_TERMS)}
+        values |= {"status": _RUNNING, "error": "''", "created_at": d.now, **self._times()}
         return (
-            f"INSERT INTO {self._table} ({names}, error, created_at, claimed_at,"
-            f" lease_expires_at, expires_at)"
-            f" SELECT {values}, '', {d.now}, {d.now}, {d.later}, {d.later} {source} {d.on_conflict}"
+            f"{d.insert_prefix}INSERT INTO {self._table} ({', '.join(map(self._quote, values))})"
+            f" SELECT {', '.join(values.values())} {source} {d.on_conflict}"
+        )
+
+    def _take(self) -> str:
+        d = self._dialect
+        values = {name: self._value(name) for name in _TERMS}
+        values |= {"status": _RUNNING, "error": "''", **self._times()}
+        values["created_at"] = f"CASE WHEN %(anew)s THEN {d.now} ELSE created_at END"
+        answer = ("response_status", "response_headers", "response_body", "completed_at")
+        values |= dict.fromkeys(answer, "NULL")
+        return self._update_free(
+            ", ".join(f"{name} = {value}" for name, value in values.items()),
+            f"{_GUARD} AND (status <> {_RUNNING} OR atomic OR lease_expires_at <= {d.now})",
         )
 
     def _complete(self) -> str:
         d = self._dialect
-        headers = "%s" + d.casts.get("response_headers", "")
+        kept = d.later.format("retention")
         # An unchanged expires_at, which is indexed, keeps PostgreSQL's update heap-only.
         return (
-            f"UPDATE {self._table} SET status = %s, completed_at = {d.now}, response_status = %s,"
-            f" response_headers = {headers}, response_body = %s, expires_at ="
-            f" CASE WHEN expires_at < {d.later} THEN {d.later} ELSE expires_at END"
-        )
-
-    def _purge(self) -> str:
-        expired = f"expires_at <= {self._dialect.now} AND status <> %s"
-        return (
-            f"DELETE FROM {self._table} WHERE id IN (SELECT id FROM {self._table} WHERE {expired}"
-            f" LIMIT %s {self._dialect.for_delete}) AND {expired}"
+            f"UPDATE {self._table} SET status = %(status)s, error = '', completed_at = {d.now},"
+            f" response_status = %(response_status)s, response_headers ="
+            f" {self._value('response_headers')}, response_body = %(response_body)s,"
+            f" expires_at = CASE WHEN expires_at < {kept} THEN {kept} ELSE expires_at END"
         )

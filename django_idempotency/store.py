@@ -7,7 +7,7 @@ for :mod:`django_idempotency.claims` to decide.
 import functools
 import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
@@ -104,7 +104,7 @@ class Store:
         """Whether a transaction is open already, of which everything done here is a part."""
         return self.connection.in_atomic_block
 
-    def _execute(self, text: str, params: Sequence[Any]) -> int:
+    def _execute(self, text: str, params: Mapping[str, Any]) -> int:
         with self.connection.cursor() as cursor:
             cursor.execute(text, params)
             return int(cursor.rowcount)
@@ -112,18 +112,35 @@ class Store:
     def _contained(self) -> AbstractContextManager[None]:
         return transaction.atomic(using=self.alias) if self.joined else nullcontext()
 
-    def _guard(self, record: uuid.UUID, token: uuid.UUID, status: Status) -> list[Any]:
-        return [self.dialect.uuid(record), self.dialect.uuid(token), status.value]
+    def _waiting(self, seconds: float | None) -> AbstractContextManager[None]:
+        if seconds is None:
+            return nullcontext()
+        return self.dialect.waiting(self.connection, seconds)
+
+    def _held(
+        self, record: uuid.UUID, holder: uuid.UUID, status: Status = Status.IN_PROGRESS
+    ) -> dict[str, Any]:
+        d = self.dialect
+        return {"id": d.uuid(record), "holder": d.uuid(holder), "held": status.value}
+
+    def _terms(self, intent: Intent, terms: Terms) -> dict[str, Any]:
+        d = self.dialect
+        return {
+            "id": d.uuid(intent.id),
+            "token": d.uuid(terms.token),
+            "fingerprint": intent.fingerprint,
+            "attempts": terms.attempts,
+            "atomic": terms.atomic,
+            "method": intent.method,
+            "path": intent.path,
+            "lease": d.duration(terms.lease),
+            "life": d.duration(terms.lease + terms.retention),
+        }
 
     def insert(self, intent: Intent, terms: Terms) -> Inserted:
         """Claim a key nobody has used."""
         d = self.dialect
-        lease = d.duration(terms.lease)
-        params = [
-            d.uuid(intent.id), intent.scope, intent.key, intent.fingerprint,
-            Status.IN_PROGRESS.value, d.uuid(terms.token), terms.attempts, terms.atomic,
-            intent.method, intent.path, lease, d.duration(terms.lease + terms.retention),
-        ]  # fmt: skip
+        params = self._terms(intent, terms) | {"scope": intent.scope, "key": intent.key}
         unflushed = terms.atomic and not self.joined
         text = self._texts.insert_unflushed if unflushed else self._texts.insert
         try:
@@ -136,37 +153,26 @@ class Store:
                 return Inserted.LOST
             raise
 
-    def _waiting(self, seconds: float | None) -> AbstractContextManager[None]:
-        if seconds is None:
-            return nullcontext()
-        return self.dialect.waiting(self.connection, seconds)
-
     def read(self, record: uuid.UUID) -> Found | None:
         """The record as it stands committed."""
         with self.connection.cursor() as cursor:
-            cursor.execute(self._texts.read, [self.dialect.uuid(record)])
+            cursor.execute(self._texts.read, {"id": self.dialect.uuid(record)})
             row = cursor.fetchone()
         return None if row is None else _found(row)
 
-    def take(self, record: Intent, found: Found, terms: Terms, *, anew: bool) -> bool:
+    def take(self, intent: Intent, found: Found, terms: Terms, *, anew: bool) -> bool:
         """Make the record ours if it is as ``found`` and nobody holds it; never waits.
 
         ``anew`` starts another life of the key.
         """
-        d = self.dialect
-        status = found.status
-        params = [
-            d.uuid(terms.token), Status.IN_PROGRESS.value, record.fingerprint, terms.attempts,
-            terms.atomic, record.method, record.path, d.duration(terms.lease),
-            d.duration(terms.lease + terms.retention), anew,
-            *self._guard(record.id, found.token, status), Status.IN_PROGRESS.value,
-        ]  # fmt: skip
-        return self._try(self._texts.take, params)
+        params = self._terms(intent, terms) | {"anew": anew}
+        held = self._held(intent.id, found.token, found.status)
+        return self._if_free(self._texts.take, params | held, wait=0.0)
 
-    def _try(self, text: str, params: Sequence[Any]) -> bool:
-        never = None if self.dialect.skip_locked else 0.0
+    def _if_free(self, text: str, params: Mapping[str, Any], *, wait: float) -> bool:
+        """Whether the row was there and free; ``wait`` is for databases without rows to skip."""
         try:
-            with self._contained(), self._waiting(never):
+            with self._contained(), self._waiting(None if self.dialect.skips_locked else wait):
                 return self._execute(text, params) == 1
         except DatabaseError as error:
             if self.dialect.is_locked(error) or self.dialect.is_lost(error):
@@ -178,32 +184,67 @@ class Store:
 
         ``wait`` is in seconds; None waits for nothing. Raises RowLockedError.
         """
-        guard = self._guard(record, token, Status.IN_PROGRESS)
+        text = self._texts.heartbeat_nowait if wait is None else self._texts.heartbeat
         try:
-            if wait is None:
-                return self._execute(self._texts.heartbeat_nowait, guard) == 1
             with self._waiting(wait):
-                return self._execute(self._texts.heartbeat, guard) == 1
+                return self._execute(text, self._held(record, token)) == 1
         except DatabaseError as error:
-            if self.dialect.skip_locked and self.dialect.is_locked(error):
+            if self.dialect.skips_locked and self.dialect.is_locked(error):
                 raise RowLockedError from error
+            if self.dialect.is_lost(error):
+                return False
             raise
 
-    def complete(
-        self, record: uuid.UUID, token: uuid.UUID, response: StoredResponse, retention: timedelta
-    ) -> bool:
-        """Save the response if the record is this owner's."""
-        kept_for = self.dialect.duration(retention)
-        params = [
-            Status.COMPLETED.value, response.status, json.dumps(response.headers), response.body,
-            kept_for, kept_for, *self._guard(record, token, Status.IN_PROGRESS),
-        ]  # fmt: skip
-        return self._execute(self._texts.complete, params) == 1
+    def watch(self, record: uuid.UUID, holder: uuid.UUID, seconds: float) -> None:
+        """Return when the holder's transaction has ended, at the latest after ``seconds``.
 
-    def release(self, record: uuid.UUID, token: uuid.UUID) -> bool:
+        Returns at once where the row is not the holder's any more. Must not be called within a
+        transaction, nor where :meth:`can_watch` says no.
+        """
+        d = self.dialect
+        try:
+            with d.watching(self.connection, seconds):
+                self._execute(self._texts.watch, self._held(record, holder))
+        except DatabaseError as error:
+            if not (d.is_locked(error) or d.is_lost(error)):
+                raise
+
+    def can_watch(self, seconds: float) -> bool:
+        """Whether the database can wait that long, and wakes who waits."""
+        d = self.dialect
+        return bool(d.share) and seconds >= d.shortest_wait and not self.joined
+
+    def complete(
+        self,
+        record: uuid.UUID,
+        token: uuid.UUID,
+        response: StoredResponse,
+        retention: timedelta,
+        *,
+        locked: bool,
+    ) -> bool:
+        """Save the response if the record is this owner's.
+
+        ``locked`` says that :meth:`lock` holds it.
+        """
+        params = {
+            "status": Status.COMPLETED.value,
+            "response_status": response.status,
+            "response_headers": json.dumps(response.headers),
+            "response_body": response.body,
+            "retention": self.dialect.duration(retention),
+        }
+        return self._settle(self._texts.complete, params | self._held(record, token), locked=locked)
+
+    def release(self, record: uuid.UUID, token: uuid.UUID, *, locked: bool) -> bool:
         """Free the key beside the writes of an attempt that was no outcome."""
-        guard = self._guard(record, token, Status.IN_PROGRESS)
-        return self._execute(self._texts.release, [Status.RELEASED.value, *guard]) == 1
+        params = self._held(record, token) | {"status": Status.RELEASED.value}
+        return self._settle(self._texts.release, params, locked=locked)
+
+    def _settle(self, text: str, params: Mapping[str, Any], *, locked: bool) -> bool:
+        # MySQL rolls back a deadlocked transaction by itself, and a view may not care: its early
+        # writes are gone then, and so is the mark.
+        return self._execute(text + self._texts.mark if locked else text, params) == 1
 
     def release_late(self, record: uuid.UUID, token: uuid.UUID, error: str) -> bool:
         """Free the key after a rollback, if nobody else holds or owns it; never waits.
@@ -211,21 +252,18 @@ class Store:
         (SQLite has no row to skip: there it waits a moment for its one lock, and after that for
         a retry to take the key over.)
         """
-        guard = self._guard(record, token, Status.IN_PROGRESS)
-        params = [Status.RELEASED.value, error, *guard]
-        moment = None if self.dialect.skip_locked else 0.25
-        with self._waiting(moment):
-            return self._execute(self._texts.release_late, params) == 1
+        params = {"status": Status.RELEASED.value, "error": error}
+        return self._if_free(
+            self._texts.release_late, params | self._held(record, token), wait=0.25
+        )
 
     def expire(self, record: uuid.UUID) -> bool:
         """Let a finished record answer no more; the next request with its key runs anew."""
-        params = [self.dialect.uuid(record), Status.IN_PROGRESS.value]
-        return self._execute(self._texts.expire, params) == 1
+        return self._execute(self._texts.expire, {"id": self.dialect.uuid(record)}) == 1
 
     def purge(self, limit: int) -> int:
         """Delete up to ``limit`` expired records that nobody holds; how many it were."""
-        running = Status.IN_PROGRESS.value
-        return self._execute(self._texts.purge, [running, limit, running])
+        return self._execute(self._texts.purge, {"limit": limit})
 
 
 def _found(row: Sequence[Any]) -> Found:

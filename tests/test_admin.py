@@ -6,11 +6,10 @@ import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
 from django.core.management import CommandError, call_command
-from django.db.models.functions import Now
 from django.test import Client
 from django.urls import reverse
 
-from django_idempotency.models import IdempotencyRecord, Status
+from django_idempotency.models import IdempotencyRecord, Status, UtcNow
 from tests.app import effects
 from tests.conftest import Post
 
@@ -77,7 +76,7 @@ def test_cleanup_deletes_what_is_expired_and_nothing_else(post: Post) -> None:
     """In batches, to the last."""
     for number in range(5):
         post("/function/", f"{number:032}")
-    IdempotencyRecord.objects.exclude(key=f"{0:032}").update(expires_at=Now())
+    IdempotencyRecord.objects.exclude(key=f"{0:032}").update(expires_at=UtcNow())
     output = StringIO()
     call_command("cleanup_idempotency", "--batch-size", "2", stdout=output)
     assert "4 expired records deleted" in output.getvalue()

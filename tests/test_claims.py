@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 from django.db import IntegrityError, connection, transaction
-from django.db.models.functions import Now
 
 from django_idempotency.claims import Claim, obtain
 from django_idempotency.exceptions import (
@@ -15,7 +14,7 @@ from django_idempotency.exceptions import (
     KeyReusedError,
     TransitionError,
 )
-from django_idempotency.models import TRANSITIONS, IdempotencyRecord, Status
+from django_idempotency.models import TRANSITIONS, IdempotencyRecord, Status, UtcNow
 from django_idempotency.policy import Policy
 from django_idempotency.store import Intent, Store, StoredResponse
 
@@ -27,10 +26,10 @@ ANSWER = {
     "response_status": 201,
     "response_headers": [["Content-Type", "text/plain"]],
     "response_body": b"cake",
-    "completed_at": Now(),
+    "completed_at": UtcNow(),
 }
-PAST = Now() - timedelta(seconds=1)
-LONG_AGO = Now() - timedelta(days=2)
+PAST = UtcNow() - timedelta(seconds=1)
+LONG_AGO = UtcNow() - timedelta(days=2)
 
 
 @pytest.fixture
@@ -62,6 +61,13 @@ def set_row(intent: Intent, **values: Any) -> None:
     assert IdempotencyRecord.objects.filter(pk=intent.id).update(**values) == 1
 
 
+def complete(claim: Claim) -> None:
+    """What a view's transaction does."""
+    with transaction.atomic():
+        claim.lock()
+        claim.complete(RESPONSE)
+
+
 def test_second_claim_is_in_progress(store: Store, intent: Intent) -> None:
     """A young claim is left alone."""
     claimed(store, intent)
@@ -71,7 +77,7 @@ def test_second_claim_is_in_progress(store: Store, intent: Intent) -> None:
 
 def test_completed_record_replays(store: Store, intent: Intent) -> None:
     """Status, headers and bytes."""
-    claimed(store, intent).complete(RESPONSE)
+    complete(claimed(store, intent))
     assert obtain(store, intent, Policy()) == RESPONSE
 
 
@@ -98,17 +104,17 @@ def test_abandoned_claim_is_taken_over(store: Store, intent: Intent) -> None:
     with pytest.raises(TransitionError):
         late.release()
     assert not late.release_late("late")
-    claim.complete(RESPONSE)
+    complete(claim)
 
 
 def test_grace_doubles_with_each_attempt(store: Store, intent: Intent) -> None:
     """Eager duplicates would fence each other off for ever."""
     claimed(store, intent)
-    set_row(intent, claimed_at=PAST, attempts=4)
+    set_row(intent, claimed_at=PAST, attempts=5)
     with pytest.raises(InProgressError):
         obtain(store, intent, Policy())
-    set_row(intent, claimed_at=Now() - timedelta(seconds=2.1))
-    assert claimed(store, intent).terms.attempts == 5
+    set_row(intent, claimed_at=UtcNow() - timedelta(seconds=1.7))
+    assert claimed(store, intent).terms.attempts == 6
 
 
 def test_lease_decides_where_no_lock_vouches(store: Store, intent: Intent) -> None:
@@ -176,7 +182,10 @@ def test_released_attempt_that_was_no_transaction_keeps_its_request(
 
 def test_release_with_the_writes_does_not_count_as_an_attempt(store: Store, intent: Intent) -> None:
     """A 401 is no failure of the operation."""
-    claimed(store, intent).release()
+    claim = claimed(store, intent)
+    with transaction.atomic():
+        claim.lock()
+        claim.release()
     assert claimed(store, intent, max_attempts=1).terms.attempts == 1
 
 
@@ -202,7 +211,7 @@ def test_attempts_run_out_by_dying(store: Store, intent: Intent) -> None:
 def test_late_release_never_overwrites_a_completed_record(store: Store, intent: Intent) -> None:
     """It is guarded by the status, too."""
     claim = claimed(store, intent)
-    claim.complete(RESPONSE)
+    complete(claim)
     assert not claim.release_late("OperationalError")
     assert obtain(store, intent, Policy()) == RESPONSE
 
@@ -211,7 +220,7 @@ def test_completion_keeps_the_promised_retention(store: Store, intent: Intent) -
     """A view longer than its lease still answers for the whole retention."""
     claim = claimed(store, intent, retention=timedelta(hours=1))
     before = IdempotencyRecord.objects.get().expires_at
-    claim.complete(RESPONSE)
+    complete(claim)
     assert IdempotencyRecord.objects.get().expires_at == before
     set_row(
         intent,
@@ -219,8 +228,8 @@ def test_completion_keeps_the_promised_retention(store: Store, intent: Intent) -
         status=Status.IN_PROGRESS,
         **dict.fromkeys(["response_status", "response_headers", "response_body", "completed_at"]),
     )
-    claim.complete(RESPONSE)
-    assert IdempotencyRecord.objects.filter(expires_at__gt=Now() + timedelta(minutes=59)).exists()
+    complete(claim)
+    assert IdempotencyRecord.objects.filter(expires_at__gt=UtcNow() + timedelta(minutes=59)).exists()
 
 
 def test_joined_claim_vanishes_with_its_transaction(store: Store, intent: Intent) -> None:

@@ -6,10 +6,9 @@ from datetime import timedelta
 import pytest
 from django.db import connection
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 
-from django_idempotency.models import IdempotencyRecord, Status
+from django_idempotency.models import IdempotencyRecord, Status, UtcNow
 from tests.app import effects
 from tests.app.urls import served
 from tests.conftest import Post
@@ -22,6 +21,7 @@ BUDGET = {
     "postgresql": {"fresh": 3, "replay": 2, "conflict": 2, "probed": 3, "keyless": 0},
     # A SELECT comes first.
     "sqlite": {"fresh": 4, "replay": 1, "conflict": 1, "probed": 2, "keyless": 0},
+    "mysql": {"fresh": 4, "replay": 1, "conflict": 1, "probed": 2, "keyless": 0},
 }[connection.vendor]
 _BOUNDS = ("BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE")
 
@@ -68,7 +68,7 @@ def conflict(key: str, post: Post) -> Callable[[], object]:
     post("/function/", key)
     answer = ["response_status", "response_headers", "response_body", "completed_at"]
     IdempotencyRecord.objects.update(
-        status=Status.IN_PROGRESS, claimed_at=Now(), **dict.fromkeys(answer)
+        status=Status.IN_PROGRESS, claimed_at=UtcNow(), **dict.fromkeys(answer)
     )
     return lambda: post("/function/", key)
 
@@ -81,6 +81,7 @@ def owner(conflict: Callable[[], object]) -> Iterator[BaseDatabaseWrapper]:
     hold = {
         "postgresql": "SELECT 1 FROM {} FOR NO KEY UPDATE",
         "sqlite": "UPDATE {} SET attempts = attempts",
+        "mysql": "SELECT 1 FROM {} FOR UPDATE",
     }[connection.vendor]
     with other.cursor() as cursor:
         cursor.execute(hold.format(IdempotencyRecord._meta.db_table))
@@ -98,7 +99,7 @@ def test_running_request_is_probed_once(
     conflict: Callable[[], object], request: pytest.FixtureRequest
 ) -> None:
     """One statement asks for the owner's lock; nothing is written."""
-    IdempotencyRecord.objects.update(claimed_at=Now() - timedelta(seconds=5))
+    IdempotencyRecord.objects.update(claimed_at=UtcNow() - timedelta(seconds=5))
     request.getfixturevalue("owner")
     assert len(statements(conflict)) == BUDGET["probed"]
     assert IdempotencyRecord.objects.get().attempts == 1
