@@ -24,16 +24,17 @@ from .models import Status
 from .policy import Policy
 from .store import Found, Inserted, Intent, Store, StoredResponse, Terms
 
-# What an owner needs between his claim and his row lock, many times over; an eager duplicate must
-# not take the claim in between. It doubles with each attempt, or eager duplicates would fence each
-# other off for ever.
-_GRACE_SECONDS = 0.1
+# The grace doubles with each attempt up to this, or eager duplicates would fence each other off for
+# ever.
 _LONGEST_GRACE_SECONDS = 8.0
 # A prober holds the row for one statement; an owner who met one waits this long for it.
 _PROBER_SECONDS = 1.0
 # Inserted by somebody and cleaned up before we looked: twice is bad luck, three times a fault.
 _ROUNDS = 3
-_POLL_SECONDS = 0.05
+# A waiter whom the database does not wake looks again after a tenth of the time he has waited, and
+# within these bounds: many of them would keep the owner himself from running.
+_SHORTEST_POLL_SECONDS = 0.05
+_LONGEST_POLL_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,15 +113,15 @@ class _Take:
     anew: bool = False
 
 
-def _seems_dead(found: Found) -> bool:
+def _seems_dead(found: Found, grace: float) -> bool:
     """Whether asking for the owner's lock is worth it; the lock itself decides."""
     if not found.atomic:
         return found.lease_over
-    grace = min(_GRACE_SECONDS * 2.0 ** (found.attempts - 1), _LONGEST_GRACE_SECONDS)
+    grace = min(grace * 2.0 ** (found.attempts - 1), _LONGEST_GRACE_SECONDS)
     return found.touched or found.age >= grace
 
 
-def _decide(found: Found, fingerprint: bytes) -> _Take | _Running | StoredResponse:
+def _decide(found: Found, fingerprint: bytes, grace: float) -> _Take | _Running | StoredResponse:
     same = found.fingerprint == fingerprint
     if found.status is not Status.IN_PROGRESS and found.expired:
         return _Take(1, anew=True)
@@ -129,7 +130,7 @@ def _decide(found: Found, fingerprint: bytes) -> _Take | _Running | StoredRespon
         raise KeyReusedError
     if found.response is not None:
         return found.response
-    if found.status is Status.IN_PROGRESS and not _seems_dead(found):
+    if found.status is Status.IN_PROGRESS and not _seems_dead(found, grace):
         return _Running(found)
     return _Take(found.attempts + 1 if same else 1)
 
@@ -170,7 +171,7 @@ def _try(
         found = store.read(intent.id)
     if found is None:
         return _Unclear.VANISHED
-    step = _decide(found, intent.fingerprint)
+    step = _decide(found, intent.fingerprint, store.dialect.grace)
     return _take(store, intent, policy, found, step) if isinstance(step, _Take) else step
 
 
@@ -198,18 +199,18 @@ class _Room:
 _room = _Room()
 
 
-def _back_off(store: Store, intent: Intent, found: Found | None, deadline: float) -> None:
-    """Return when looking again may help; raises InProgressError after the deadline."""
-    remaining = deadline - time.monotonic()
-    if remaining <= 0:
-        raise InProgressError
+def _back_off(
+    store: Store, intent: Intent, found: Found | None, waited: float, left: float
+) -> None:
+    """Return when looking again may help, at the latest after ``left`` seconds."""
     # The lock of an owner who has not begun is free. Whoever took it would make him seem to have
     # begun (PostgreSQL's xmax) and send him away to wait.
-    began = found and found.status is Status.IN_PROGRESS and found.atomic and _seems_dead(found)
-    if found and began and store.can_watch(remaining):
-        store.watch(intent.id, found.token, remaining)
+    began = found is not None and found.atomic and _seems_dead(found, store.dialect.grace)
+    if found and began and store.can_watch(left):
+        store.watch(intent.id, found.token, left)
     else:
-        time.sleep(min(_POLL_SECONDS, remaining))
+        pause = min(max(waited / 10, _SHORTEST_POLL_SECONDS), _LONGEST_POLL_SECONDS)
+        time.sleep(min(pause, left))
 
 
 def obtain(store: Store, intent: Intent, policy: Policy) -> Claim | StoredResponse:
@@ -223,12 +224,14 @@ def obtain(store: Store, intent: Intent, policy: Policy) -> Claim | StoredRespon
         return outcome
     if not policy.wait:
         raise InProgressError
-    deadline = time.monotonic() + policy.wait.total_seconds()
+    began, wait = time.monotonic(), policy.wait.total_seconds()
     with _room.seat(policy.max_waiters):
-        while isinstance(outcome, _Running):
-            _back_off(store, intent, outcome.found, deadline)
+        while (waited := time.monotonic() - began) < wait:
+            _back_off(store, intent, outcome.found, waited, wait - waited)
             outcome = _settled(store, intent, policy)
-    return outcome
+            if not isinstance(outcome, _Running):
+                return outcome
+    raise InProgressError
 
 
 def _settled(store: Store, intent: Intent, policy: Policy) -> Claim | StoredResponse | _Running:

@@ -6,7 +6,7 @@ them.
 
 import uuid
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from typing import Any, ClassVar
 
@@ -17,6 +17,9 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 class Dialect:
     """Standard SQL; the subclasses say what their database says differently."""
 
+    #: Seconds an owner may need between his claim and his row lock, many times over; an eager
+    #: duplicate must not take the claim in between.
+    grace: ClassVar[float] = 0.1
     #: INSERT first, or look first because an INSERT would wait for the owner's lock.
     reads_first: ClassVar[bool] = True
     now: ClassVar[str]
@@ -41,8 +44,11 @@ class Dialect:
     heartbeat_nowait: ClassVar[str] = heartbeat
     #: Whether the heartbeat leaves a mark, which is gone when the database rolled back unasked.
     marks: ClassVar[bool] = True
-    #: A lock that waits for the owner's and hinders nobody who waits, too; none: look again.
-    share: ClassVar[str] = ""
+    #: Waits until the owner's transaction has ended, and hinders nobody who waits, too; has no
+    #: parameters. None: look again.
+    watch_text: ClassVar[str] = ""
+    #: Whether the owner's transaction has ended, without touching the row. None: just take it.
+    probe: ClassVar[str] = ""
     #: The shortest time a lock can be waited for, in seconds.
     shortest_wait: ClassVar[float] = 0.001
 
@@ -83,17 +89,22 @@ class Dialect:
         """Statements inside wait at most this long for a lock."""
         raise NotImplementedError
 
-    @contextmanager
-    def watching(self, connection: BaseDatabaseWrapper, seconds: float) -> Iterator[None]:
-        """``waiting`` for a statement that locks a row only if nobody changed it meanwhile."""
-        with self.waiting(connection, seconds):
-            yield
+    def unchanged(self, connection: BaseDatabaseWrapper) -> AbstractContextManager[None]:
+        """A statement inside touches no version of a row but the one that was there before it."""
+        return nullcontext()
+
+    def watch(self, connection: BaseDatabaseWrapper, text: str, seconds: float) -> None:
+        """Run ``watch_text`` in autocommit, for so long at most."""
+        with self.waiting(connection, seconds), connection.cursor() as cursor:
+            cursor.execute(text)
 
 
 class PostgreSQL(Dialect):
     """PostgreSQL 14 and later, through psycopg."""
 
     reads_first = False
+    # Only who died before he began costs it; elsewhere everybody who died young does.
+    grace = 0.25
     # now() is when the transaction began, which may be long ago.
     now = "STATEMENT_TIMESTAMP()"
     later = "STATEMENT_TIMESTAMP() + %({})s::interval"
@@ -119,11 +130,16 @@ class PostgreSQL(Dialect):
         " (SELECT id FROM {table} WHERE {condition} LIMIT %(limit)s FOR UPDATE SKIP LOCKED)"
         " AND {condition}"
     )
-    heartbeat = "SELECT 1 FROM {table} WHERE {guard} FOR NO KEY UPDATE"
+    # The row lock fences; the advisory lock of the same transaction is what others look at and wait
+    # for, because whoever waits for a row lock leaves his number in xmax.
+    heartbeat = (
+        "SELECT pg_advisory_xact_lock(%(lock)s) FROM {table} WHERE {guard} FOR NO KEY UPDATE"
+    )
     heartbeat_nowait = heartbeat + " NOWAIT"
     # is_aborted() tells, and a mark would cost a second version of the row.
     marks = False
-    share = "FOR SHARE"
+    watch_text = "SELECT pg_advisory_xact_lock_shared({lock})"
+    probe = "SELECT pg_try_advisory_xact_lock_shared(%(lock)s)"
     # A row that is being updated or deleted makes ON CONFLICT wait, for ever if its writer is
     # frozen; 20 ms is a hundred times what an ordinary commit takes.
     insert_from = "FROM (SELECT set_config('lock_timeout', '20', true)) AS settings"
@@ -162,14 +178,18 @@ class PostgreSQL(Dialect):
             cursor.execute(change, [before])
 
     @contextmanager
-    def watching(self, connection: BaseDatabaseWrapper, seconds: float) -> Iterator[None]:
-        # At READ COMMITTED a lock that was waited for lands on the row's newest version, where it
-        # would make a young claim seem touched; at REPEATABLE READ it is a serialization failure.
+    def unchanged(self, connection: BaseDatabaseWrapper) -> Iterator[None]:
+        # At READ COMMITTED, whoever is late locks the newest version of the row, if only to see
+        # that it is not his: a young claim would seem touched. Here that is an error.
         with transaction.atomic(using=connection.alias):
             with connection.cursor() as cursor:
                 cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-            with self.waiting(connection, seconds):
-                yield
+            yield
+
+    def watch(self, connection: BaseDatabaseWrapper, text: str, seconds: float) -> None:
+        # One text is one transaction: it ends in the server, not when the client finds the time.
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET LOCAL lock_timeout = {max(1, int(seconds * 1000))}; {text}")
 
 
 def _errno(error: DatabaseError) -> int:
@@ -199,7 +219,10 @@ class MySQL(Dialect):
         "UPDATE (SELECT id FROM {table} WHERE {guard} FOR UPDATE NOWAIT) AS free"
         f" {_JOIN} SET {{mark}}"
     )
-    share = "LOCK IN SHARE MODE"
+    watch_text = (
+        "SELECT 1 FROM {table} WHERE id = '{id}' AND token = '{holder}'"
+        " AND status = 'in_progress' LOCK IN SHARE MODE"
+    )
     shortest_wait = 1.0
 
     def duration(self, value: timedelta) -> Any:

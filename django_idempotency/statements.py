@@ -27,38 +27,37 @@ class Texts:
     def __init__(self, connection: BaseDatabaseWrapper, dialect: Dialect) -> None:
         self._dialect = dialect
         self._quote = connection.ops.quote_name
-        self._table = self._quote(IdempotencyRecord._meta.db_table)
+        self.table = self._quote(IdempotencyRecord._meta.db_table)
         self.mark = f" AND {_BEGUN}" if dialect.marks else ""
         self.insert = self._insert(dialect.insert_from)
         self.insert_unflushed = self._insert(dialect.insert_from_unflushed)
-        own = {"table": self._table, "mark": _BEGUN, "guard": _GUARD}
+        own = {"table": self.table, "mark": _BEGUN, "guard": _GUARD}
         self.heartbeat = dialect.heartbeat.format(**own)
         self.heartbeat_nowait = dialect.heartbeat_nowait.format(**own)
         self.read = (
             f"SELECT fingerprint, status, token, attempts, atomic, {dialect.age},"
             f" lease_expires_at <= {dialect.now}, expires_at <= {dialect.now}, {dialect.touched},"
-            f" response_status, response_headers, response_body FROM {self._table}"
+            f" response_status, response_headers, response_body FROM {self.table}"
             " WHERE id = %(id)s"
         )
-        self.watch = f"SELECT 1 FROM {self._table} WHERE {_GUARD} {dialect.share}"
         self.complete = self._complete() + f" WHERE {_GUARD}"
         self.release = (
-            f"UPDATE {self._table} SET status = %(status)s, error = '', attempts = attempts - 1"
+            f"UPDATE {self.table} SET status = %(status)s, error = '', attempts = attempts - 1"
             f" WHERE {_GUARD}"
         )
         self.release_late = self._update_free("status = %(status)s, error = %(error)s", _GUARD)
         self.take = self._take()
         self.expire = (
-            f"UPDATE {self._table} SET expires_at = {dialect.now} WHERE id = %(id)s"
+            f"UPDATE {self.table} SET expires_at = {dialect.now} WHERE id = %(id)s"
             f" AND status <> {_RUNNING} AND expires_at > {dialect.now}"
         )
         self.purge = dialect.delete_free.format(
-            table=self._table, condition=f"expires_at <= {dialect.now} AND status <> {_RUNNING}"
+            table=self.table, condition=f"expires_at <= {dialect.now} AND status <> {_RUNNING}"
         )
 
     def _update_free(self, changes: str, condition: str) -> str:
         return self._dialect.update_free.format(
-            table=self._table, changes=changes, condition=condition
+            table=self.table, changes=changes, condition=condition
         )
 
     def _value(self, column: str) -> str:
@@ -78,7 +77,7 @@ class Texts:
         values = {name: self._value(name) for name in (*_IDENTITY, *_TERMS)}
         values |= {"status": _RUNNING, "error": "''", "created_at": d.now, **self._times()}
         return (
-            f"{d.insert_prefix}INSERT INTO {self._table} ({', '.join(map(self._quote, values))})"
+            f"{d.insert_prefix}INSERT INTO {self.table} ({', '.join(map(self._quote, values))})"
             f" SELECT {', '.join(values.values())} {source} {d.on_conflict}"
         )
 
@@ -99,7 +98,7 @@ class Texts:
         kept = d.later.format("retention")
         # An unchanged expires_at, which is indexed, keeps PostgreSQL's update heap-only.
         return (
-            f"UPDATE {self._table} SET status = %(status)s, error = '', completed_at = {d.now},"
+            f"UPDATE {self.table} SET status = %(status)s, error = '', completed_at = {d.now},"
             f" response_status = %(response_status)s, response_headers ="
             f" {self._value('response_headers')}, response_body = %(response_body)s,"
             f" expires_at = CASE WHEN expires_at < {kept} THEN {kept} ELSE expires_at END"

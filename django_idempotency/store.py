@@ -110,6 +110,7 @@ class Store:
             return int(cursor.rowcount)
 
     def _contained(self) -> AbstractContextManager[None]:
+        """An error inside leaves an outer transaction usable."""
         return transaction.atomic(using=self.alias) if self.joined else nullcontext()
 
     def _waiting(self, seconds: float | None) -> AbstractContextManager[None]:
@@ -165,14 +166,34 @@ class Store:
 
         ``anew`` starts another life of the key.
         """
+        if self._is_alive(found):
+            return False
         params = self._terms(intent, terms) | {"anew": anew}
         held = self._held(intent.id, found.token, found.status)
-        return self._if_free(self._texts.take, params | held, wait=0.0)
+        unchanged = nullcontext() if self.joined else self.dialect.unchanged(self.connection)
+        return self._if_free(self._texts.take, params | held, unchanged, wait=0.0)
 
-    def _if_free(self, text: str, params: Mapping[str, Any], *, wait: float) -> bool:
+    def _is_alive(self, found: Found) -> bool:
+        """Whether the owner of a running attempt is known to live."""
+        vouched = found.status is Status.IN_PROGRESS and found.atomic
+        if not vouched or self.joined or not self.dialect.probe:
+            return False
+        with self.connection.cursor() as cursor:
+            cursor.execute(self.dialect.probe, {"lock": _lock_of(found.token)})
+            return not cursor.fetchone()[0]
+
+    def _if_free(
+        self,
+        text: str,
+        params: Mapping[str, Any],
+        context: AbstractContextManager[None],
+        *,
+        wait: float,
+    ) -> bool:
         """Whether the row was there and free; ``wait`` is for databases without rows to skip."""
+        waiting = self._waiting(None if self.dialect.skips_locked else wait)
         try:
-            with self._contained(), self._waiting(None if self.dialect.skips_locked else wait):
+            with self._contained(), context, waiting:
                 return self._execute(text, params) == 1
         except DatabaseError as error:
             if self.dialect.is_locked(error) or self.dialect.is_lost(error):
@@ -187,7 +208,8 @@ class Store:
         text = self._texts.heartbeat_nowait if wait is None else self._texts.heartbeat
         try:
             with self._waiting(wait):
-                return self._execute(text, self._held(record, token)) == 1
+                params = self._held(record, token) | {"lock": _lock_of(token)}
+                return self._execute(text, params) == 1
         except DatabaseError as error:
             if self.dialect.skips_locked and self.dialect.is_locked(error):
                 raise RowLockedError from error
@@ -198,21 +220,22 @@ class Store:
     def watch(self, record: uuid.UUID, holder: uuid.UUID, seconds: float) -> None:
         """Return when the holder's transaction has ended, at the latest after ``seconds``.
 
-        Returns at once where the row is not the holder's any more. Must not be called within a
-        transaction, nor where :meth:`can_watch` says no.
+        Returns at once where it has not begun. Not for a time that :meth:`can_watch` denies.
         """
         d = self.dialect
+        text = d.watch_text.format(
+            table=self._texts.table, id=d.uuid(record), holder=d.uuid(holder), lock=_lock_of(holder)
+        )
         try:
-            with d.watching(self.connection, seconds):
-                self._execute(self._texts.watch, self._held(record, holder))
+            d.watch(self.connection, text, seconds)
         except DatabaseError as error:
-            if not (d.is_locked(error) or d.is_lost(error)):
+            if not d.is_locked(error):
                 raise
 
     def can_watch(self, seconds: float) -> bool:
         """Whether the database can wait that long, and wakes who waits."""
         d = self.dialect
-        return bool(d.share) and seconds >= d.shortest_wait and not self.joined
+        return bool(d.watch_text) and seconds >= d.shortest_wait and not self.joined
 
     def complete(
         self,
@@ -253,9 +276,8 @@ class Store:
         a retry to take the key over.)
         """
         params = {"status": Status.RELEASED.value, "error": error}
-        return self._if_free(
-            self._texts.release_late, params | self._held(record, token), wait=0.25
-        )
+        params |= self._held(record, token)
+        return self._if_free(self._texts.release_late, params, nullcontext(), wait=0.25)
 
     def expire(self, record: uuid.UUID) -> bool:
         """Let a finished record answer no more; the next request with its key runs anew."""
@@ -264,6 +286,11 @@ class Store:
     def purge(self, limit: int) -> int:
         """Delete up to ``limit`` expired records that nobody holds; how many it were."""
         return self._execute(self._texts.purge, {"limit": limit})
+
+
+def _lock_of(token: uuid.UUID) -> int:
+    """The number of an owner's advisory lock: as random as his token."""
+    return int.from_bytes(token.bytes[:8], signed=True)
 
 
 def _found(row: Sequence[Any]) -> Found:

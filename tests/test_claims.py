@@ -113,7 +113,7 @@ def test_grace_doubles_with_each_attempt(store: Store, intent: Intent) -> None:
     set_row(intent, claimed_at=PAST, attempts=5)
     with pytest.raises(InProgressError):
         obtain(store, intent, Policy())
-    set_row(intent, claimed_at=UtcNow() - timedelta(seconds=1.7))
+    set_row(intent, claimed_at=UtcNow() - timedelta(seconds=4.1))
     assert claimed(store, intent).terms.attempts == 6
 
 

@@ -9,6 +9,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.test.utils import CaptureQueriesContext
 
 from django_idempotency.models import IdempotencyRecord, Status, UtcNow
+from django_idempotency.store import Store
 from tests.app import effects
 from tests.app.urls import served
 from tests.conftest import Post
@@ -78,13 +79,10 @@ def owner(conflict: Callable[[], object]) -> Iterator[BaseDatabaseWrapper]:
     """Another connection that holds the record, as the running view does."""
     other = connection.copy()
     other.set_autocommit(False)
-    hold = {
-        "postgresql": "SELECT 1 FROM {} FOR NO KEY UPDATE",
-        "sqlite": "UPDATE {} SET attempts = attempts",
-        "mysql": "SELECT 1 FROM {} FOR UPDATE",
-    }[connection.vendor]
-    with other.cursor() as cursor:
-        cursor.execute(hold.format(IdempotencyRecord._meta.db_table))
+    record = IdempotencyRecord.objects.get()
+    store = Store("default")
+    store.connection = other
+    assert store.lock(record.pk, record.token, wait=None)
     yield other
     other.rollback()
     other.close()

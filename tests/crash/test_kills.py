@@ -15,6 +15,7 @@ from django.http import HttpResponse
 from django.test import Client
 
 from django_idempotency import claims
+from django_idempotency.dialects import PostgreSQL
 from django_idempotency.models import IdempotencyRecord, Status
 from tests.app import effects
 from tests.app.models import Order
@@ -100,7 +101,7 @@ def test_killed_in_the_view_needs_no_grace(
     key: str, send: Post, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """PostgreSQL remembers that the owner had locked the row: its age does not matter."""
-    monkeypatch.setattr(claims, "_GRACE_SECONDS", 3600)
+    monkeypatch.setattr(PostgreSQL, "grace", 3600)
     monkeypatch.setattr(claims, "_LONGEST_GRACE_SECONDS", 3600)
     with worker("in-view", key) as process:
         assert send("/function/", key).status_code == 409
