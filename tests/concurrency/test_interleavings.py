@@ -12,7 +12,7 @@ from django.db import connection, connections, transaction
 from pytest_django import Settings
 
 from django_idempotency.claims import Claim, obtain
-from django_idempotency.exceptions import InProgressError, UnavailableError
+from django_idempotency.exceptions import InProgressError, TransitionError, UnavailableError
 from django_idempotency.execution import _Attempt
 from django_idempotency.models import IdempotencyRecord, Status, UtcNow
 from django_idempotency.policy import Policy
@@ -321,3 +321,35 @@ def _stop_after_a_claim(server: Any, key: str, *, atomic: bool) -> None:
     else:
         with pytest.raises(InProgressError):
             obtain(Store("own"), an_intent(key), policy)
+
+
+@pytest.mark.skipif(SQLITE, reason="the purge waits for SQLite's one writer")
+def test_purge_never_deletes_the_life_that_an_open_transaction_begins(key: str) -> None:
+    """It neither waits for the row, nor deletes by what was true before."""
+    send("/function/", key)
+    age(expires_at=timedelta(seconds=1))
+    record = IdempotencyRecord.objects.get()
+    found = Store("default").read(record.pk)
+    with ThreadPoolExecutor(1) as pool:
+        with transaction.atomic():
+            assert isinstance(obtain(Store("default"), _same(found), Policy()), Claim)
+            purge = in_thread(pool, lambda: Store("default").purge(10))
+            time.sleep(0.3)
+            assert purge.done()
+        assert purge.result() == 0
+    assert IdempotencyRecord.objects.get().status == Status.IN_PROGRESS
+
+
+def test_owner_from_an_earlier_life_cannot_save_into_the_next_one(key: str) -> None:
+    """A recycled record begins at attempt 1 again: only a random token tells the owners apart."""
+    old = obtain(Store("default"), an_intent(key), Policy())
+    assert isinstance(old, Claim)
+    assert old.release_late("dead")
+    age(expires_at=timedelta(seconds=1))
+    new = obtain(Store("default"), an_intent(key), Policy())
+    assert isinstance(new, Claim)
+    assert new.terms.attempts == old.terms.attempts == 1
+    with transaction.atomic(), pytest.raises(TransitionError):
+        old.lock()
+    with pytest.raises(TransitionError):
+        old.complete(RESPONSE)

@@ -1,0 +1,22 @@
+"""The sabotages of tests.mutants still fit the code; running them takes minutes (make mutants)."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.mutants import MUTANTS, PACKAGE, ROOT, Mutant
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_mutant_fits_the_code(mutant: Mutant, tmp_path: Path) -> None:
+    """Each text is there exactly once, and what comes of it is Python."""
+    (tmp_path / PACKAGE).mkdir()
+    for module, _, _ in mutant.changes:
+        shutil.copy(ROOT / PACKAGE / f"{module}.py", tmp_path / PACKAGE)
+    mutant.apply(tmp_path)
+    for module, _, _ in mutant.changes:
+        text = (tmp_path / PACKAGE / f"{module}.py").read_text()
+        compile(text, module, "exec")
+        assert text != (ROOT / PACKAGE / f"{module}.py").read_text()
+    assert all((ROOT / path).exists() for path in mutant.tests)
