@@ -30,10 +30,8 @@ def gunicorn(folder: Path, *, workers: int = 4, threads: int = 8) -> Iterator[st
         *(sys.executable, "-m", "gunicorn", "tests.wsgi", "--bind", "127.0.0.1:0"),
         *("--workers", str(workers), "--threads", str(threads), "--graceful-timeout", "2"),
     ]
-    environment = os.environ | {
-        "DJANGO_SETTINGS_MODULE": "tests.settings",
-        "IDEMPOTENCY_TEST_CONN_MAX_AGE": "60",
-    }
+    defaults = {"DJANGO_SETTINGS_MODULE": "tests.settings", "IDEMPOTENCY_TEST_CONN_MAX_AGE": "60"}
+    environment = defaults | os.environ
     with log.open("wb") as output:
         server = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
     try:

@@ -105,7 +105,7 @@ MUTANTS = (
                 "from django.utils import timezone\nfrom django.db import DatabaseError",
             ),
         ),
-        ("tests/faults",),
+        ("tests/faults/test_clocks.py",),
     ),
     Mutant(
         "late-release-guarded-by-token-alone",
@@ -209,7 +209,7 @@ MUTANTS = (
     Mutant(
         "record-read-from-the-replica",
         (("execution", "router.db_for_write", "router.db_for_read"),),
-        ("tests/faults",),
+        ("tests/faults/test_replicas.py",),
     ),
     Mutant(
         "waiters-on-the-row",
@@ -240,13 +240,13 @@ MUTANTS = (
     Mutant(
         "no-mark",
         (("store", "text + self._texts.mark if locked else text", "text"),),
-        ("tests/faults",),
+        ("tests/faults/test_deadlocks.py",),
         "mariadb",
     ),
     Mutant(
         "clock-of-the-server-s-zone",
         (("dialects", 'now = "UTC_TIMESTAMP(6)"', 'now = "NOW(6)"'),),
-        ("tests/faults",),
+        ("tests/faults/test_clocks.py",),
         "mariadb",
     ),
     Mutant(

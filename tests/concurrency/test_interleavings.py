@@ -12,6 +12,7 @@ from django.db import connection, connections, transaction
 from pytest_django import Settings
 
 from django_idempotency.claims import Claim, obtain
+from django_idempotency.dialects import dialect_of
 from django_idempotency.exceptions import InProgressError, TransitionError, UnavailableError
 from django_idempotency.execution import _Attempt
 from django_idempotency.models import IdempotencyRecord, Status, UtcNow
@@ -107,6 +108,7 @@ def test_eager_duplicates_do_not_fence_each_other_off_for_ever(
         return original(self)
 
     monkeypatch.setattr(_Attempt, "_in_transaction", late)
+    monkeypatch.setattr(type(dialect_of(connection)), "grace", 0.1)
     began = time.monotonic()
     finished: list[float] = []
 
@@ -187,7 +189,8 @@ def test_retention_and_lease_shorter_than_the_view_run_it_once(
     path = "/function/?act=slow&seconds=1.2"
     with ThreadPoolExecutor(1) as pool:
         owner = in_thread(pool, lambda: send(path, key))
-        time.sleep(0.2)
+        while not effects.count():
+            time.sleep(0.01)
         early = []
         while not owner.done():
             early.append(send(path, key))
