@@ -15,7 +15,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq
 MANAGE := $(BIN)/python -m testproject.manage
 RINGS := $(BIN)/python -m tests.rings
-RING_NAMES := lint types layers sqlite postgresql base dist
+RING_NAMES := lint types layers sqlite sqlite-modes postgresql pgbouncer mariadb base dist
 
 ##@ See it
 
@@ -34,13 +34,16 @@ test: $(VENV)/.dev ## all of the rings below, with a summary at the end
 	@$(RINGS) $(if $(STRICT),--strict) $(if $(ARGS),-- $(ARGS))
 
 .PHONY: $(RING_NAMES)
-lint:       ## style: ruff check, ruff format
-types:      ## mypy, strict
-layers:     ## imports go downward only
-sqlite:     ## the test suite on SQLite
-postgresql: ## the test suite on a PostgreSQL that the tests start themselves
-base:       ## the test suite without Django REST framework and django-redis
-dist:       ## the built wheel in an empty environment
+lint:         ## style: ruff check, ruff format
+types:        ## mypy, strict
+layers:       ## imports go downward only
+sqlite:       ## the test suite on SQLite
+sqlite-modes: ## races and crashes in SQLite's other modes
+postgresql:   ## the test suite on a PostgreSQL that the tests start themselves
+pgbouncer:    ## contract, races and crashes behind PgBouncer (needs pgbouncer)
+mariadb:      ## the test suite on MariaDB (needs mariadb-server)
+base:         ## the test suite without Django REST framework and django-redis
+dist:         ## the built wheel in an empty environment
 $(RING_NAMES): $(VENV)/.dev
 	@$(RINGS) $@ $(if $(ARGS),-- $(ARGS))
 
@@ -86,7 +89,7 @@ clean: ## remove everything that the commands above made
 help: ## this list
 	@awk 'BEGIN { FS = ":[^#]*## " } \
 	    /^##@/ { printf "\n%s\n", substr($$0, 5) } \
-	    /^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	    /^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # The environment. A command such as python3.13 may be there and yet not run, and a venv that was
 # interrupted while it was made has no pip: both are tried, not looked for.

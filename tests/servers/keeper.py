@@ -1,15 +1,17 @@
 """Runs one server for exactly as long as the process that asked for it lives.
 
-``tests/servers.py`` starts this file as a script and holds the other end of its standard input.
-Whatever happens to that process, kill -9 included, the pipe ends and the server is stopped. The
-server's process id is the one line on standard output.
+``server.py`` starts this file as a script and holds the other end of its standard input. Whatever
+happens to that process, kill -9 included, the pipe ends and the server is stopped. The server's
+process id is the one line on standard output.
 """
 
+import ctypes
 import os
 import select
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from types import FrameType
 
 # A fast shutdown of a busy server takes well under a second; a hung one must not outlive its tests.
@@ -18,6 +20,8 @@ PATIENCE = 15.0
 # A forked child of the starter keeps the pipe open after the starter's death: look at the parent
 # as well, this often (seconds).
 PERIOD = 0.2
+
+PR_SET_PDEATHSIG = 1
 
 
 def serve(command: list[str], stop_signal: int, user: int | None, group: int | None) -> int:
@@ -30,6 +34,7 @@ def serve(command: list[str], stop_signal: int, user: int | None, group: int | N
         user=user,
         group=group,
         extra_groups=None if user is None else [],
+        preexec_fn=follow(stop_signal),
     )
     try:
         print(server.pid, flush=True)
@@ -39,6 +44,15 @@ def serve(command: list[str], stop_signal: int, user: int | None, group: int | N
     finally:
         stop(server, stop_signal)
     return server.returncode
+
+
+def follow(stop_signal: int) -> Callable[[], object] | None:
+    """What makes Linux stop the server, should the keeper itself be killed."""
+    if sys.platform != "linux":
+        return None
+    # Loaded before the fork; called after the change of user, which would undo it.
+    prctl = ctypes.CDLL(None).prctl
+    return lambda: prctl(PR_SET_PDEATHSIG, stop_signal)
 
 
 def stop(server: subprocess.Popen[bytes], stop_signal: int) -> None:

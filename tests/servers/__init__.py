@@ -1,0 +1,29 @@
+"""The real servers the tests talk to: they start in a moment and stop whatever happens.
+
+``with PostgreSQL() as server`` starts one on a free port, in a folder of its own;
+``python -m tests.servers -- COMMAND ...`` does the same from the command line. Another server is
+one more subclass of :class:`Server`.
+
+A server never outlives its starter: a keeper (``keeper.py``) stands between the two.
+"""
+
+from .clock import shifted_clock
+from .errors import ServerError, ServerStartError, ServerUnavailableError
+from .mariadb import MariaDB
+from .pgbouncer import PgBouncer
+from .postgresql import PostgreSQL
+from .server import DATABASE_VARIABLE, LOOPBACK, UNAVAILABLE, Server
+
+__all__ = [
+    "DATABASE_VARIABLE",
+    "LOOPBACK",
+    "UNAVAILABLE",
+    "MariaDB",
+    "PgBouncer",
+    "PostgreSQL",
+    "Server",
+    "ServerError",
+    "ServerStartError",
+    "ServerUnavailableError",
+    "shifted_clock",
+]
