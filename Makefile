@@ -51,6 +51,19 @@ $(RING_NAMES): $(VENV)/.dev
 tox: $(VENV)/.dev ## every supported Python and Django that is installed here
 	@$(BIN)/python -m tox run $(ARGS)
 
+.PHONY: chaos
+chaos: $(VENV)/.dev ## the hammer: make chaos SECONDS=600 DATABASE=mariadb SEED=7
+	@$(BIN)/python -m tests.chaos --seconds $(or $(SECONDS),60) --seed $(or $(SEED),1) \
+	    --database $(or $(DATABASE),postgresql) $(ARGS)
+
+.PHONY: mutants
+mutants: $(VENV)/.dev ## break the protocol in 25 ways; which test kills which mutant
+	@$(BIN)/python -m tests.mutants $(ARGS)
+
+.PHONY: races
+races: $(VENV)/.dev ## 64 racers and 96 duplicates, beside bare requests
+	@$(BIN)/python -m benchmarks.races $(ARGS)
+
 .PHONY: coverage
 coverage: $(VENV)/.dev ## the test suite on SQLite, with the lines it misses
 	@$(BIN)/python -m coverage erase

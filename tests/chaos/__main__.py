@@ -1,0 +1,44 @@
+"""The command line: prints a plan, or carries it out and says whether every promise was kept."""
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+
+from tests.servers import UNAVAILABLE, ServerUnavailableError
+
+from .arena import DATABASES
+from .hammer import Orders, run
+from .plan import plan
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """What the command line asks for."""
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=60.0, help="of faults (default: 60)")
+    parser.add_argument("--seed", type=int, default=1, help="repeats the schedule (default: 1)")
+    parser.add_argument("--database", choices=DATABASES, default="postgresql")
+    parser.add_argument("--print-plan", action="store_true", help="and do nothing else")
+    parser.add_argument("--keep", action="store_true", help="leave histories and logs there")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """0 if every promise was kept, 1 if not."""
+    options = parse(arguments)
+    faults = plan(options.seed, options.seconds, server=options.database != "sqlite")
+    if options.print_plan:
+        print(*faults, sep="\n")
+        return 0
+    orders = Orders(options.database, options.seed, options.seconds, faults, options.keep)
+    # An end by SIGTERM unwinds like any other, so that nothing is left running or frozen.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        return run(orders)
+    except ServerUnavailableError as error:
+        print(f"tests.chaos: {error}", file=sys.stderr)
+        return UNAVAILABLE
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,125 @@
+"""What is written down: requests with their answers, runs of the view, and effects.
+
+Times of requests are seconds of the machine's monotonic clock, which all processes share; those of
+effects are seconds of the database's clock.
+"""
+
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+RUNS = "runs.jsonl"
+
+
+class Operation(NamedTuple):
+    """What has at most one effect: a key of a caller, on one path."""
+
+    caller: str
+    key: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """One request and what came of it."""
+
+    request: str
+    caller: str
+    key: str
+    path: str
+    payload: str
+    began: float
+    ended: float
+    #: None: no answer arrived, so that everything is possible.
+    status: int | None = None
+    #: Whether the client left without waiting for one.
+    left: bool = False
+    #: Whether the answer said that it is a replay.
+    marked: bool = False
+    #: Of status, Location and body.
+    digest: str = ""
+    #: The run that made the answer, if a view's run did.
+    nonce: str = ""
+    #: What an error says of itself: the layer's code, or the class of the view's exception.
+    code: str = ""
+
+    @property
+    def operation(self) -> Operation:
+        """What the request belongs to."""
+        return Operation(self.caller, self.key, self.path)
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether it was told of an effect."""
+        return self.status is not None and 200 <= self.status < 300
+
+    def __str__(self) -> str:
+        answer = "no answer" if self.status is None else str(self.status)
+        details = " ".join(filter(None, ["replayed" * self.marked, self.code, self.nonce[:8]]))
+        return (
+            f"{self.began:.4f}-{self.ended:.4f} {self.request[:8]} {answer} {details}"
+            f" {self.payload}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """The view began for this request; or, ``fenced``, its claim turned out to be lost."""
+
+    request: str
+    attempt: int
+    fenced: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """What a committed run of the view left in the database."""
+
+    request: str
+    caller: str
+    key: str
+    path: str
+    payload: str
+    nonce: str
+    #: The status the run was about to answer.
+    outcome: int
+    at: float
+
+    @property
+    def operation(self) -> Operation:
+        """What it is an effect of."""
+        return Operation(self.caller, self.key, self.path)
+
+
+class Diary:
+    """A file of exchanges that several threads add to."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("a")
+        self._lock = threading.Lock()
+
+    def add(self, exchange: Exchange) -> None:
+        """Write it down."""
+        line = json.dumps(asdict(exchange))
+        with self._lock:
+            self._file.write(f"{line}\n")
+
+    def flush(self) -> None:
+        """Write out what is buffered."""
+        self._file.flush()
+
+
+def exchanges(folder: Path) -> Iterator[Exchange]:
+    """All that was written down in ``folder``, in no order."""
+    for path in folder.glob("exchanges-*.jsonl"):
+        with path.open() as lines:
+            yield from (Exchange(**json.loads(line)) for line in lines)
+
+
+def runs(folder: Path) -> Iterator[Run]:
+    """The runs of the view, which each worker noted in one write."""
+    with (folder / RUNS).open() as lines:
+        yield from (Run(**json.loads(line)) for line in lines)

@@ -1,0 +1,205 @@
+"""What must hold of one operation: each rule is a promise, and looks at a :class:`Case`.
+
+A rule yields a sentence for each violation, and its name is the violation's. A request without an
+answer may have done anything.
+"""
+
+from collections.abc import Callable, Iterator
+
+from .case import CLOCKS, Case, World
+from .history import Exchange
+from .promises import LEASE
+
+# Statuses the site can answer, with the codes the layer gives them; the view's own have none.
+_EXPECTED = {
+    201: {""},
+    400: {""},
+    409: {"idempotency_in_progress"},
+    422: {"idempotency_key_reused"},
+}
+
+Rule = Callable[[Case], Iterator[str]]
+
+
+def effect_twice(case: Case) -> Iterator[str]:
+    """Effects per key: at most one, and with a retention one in each."""
+    if not case.promise.atomic:
+        return
+    for before, after in zip(case.effects, case.effects[1:], strict=False):
+        if case.promise.retention is None:
+            yield f"{before.nonce} and {after.nonce}"
+        elif after.at - before.at < case.promise.retention - CLOCKS:
+            yield f"{before.nonce} and {after.nonce}, {after.at - before.at:.3f} s apart"
+
+
+def success_without_effect(case: Case) -> Iterator[str]:
+    """Any 2xx means an effect, and this very one."""
+    known = {row.nonce for row in case.effects}
+    for success in case.successes:
+        if success.nonce not in known and success.nonce not in case.world.owners:
+            yield f"{success.request} was told of {success.nonce}"
+
+
+def strangers_reply(case: Case) -> Iterator[str]:
+    """A reply reaches nobody but who made the operation."""
+    for exchange in case.exchanges:
+        owner = case.world.owners.get(exchange.nonce, case.operation)
+        if owner != case.operation:
+            yield f"{exchange.request} was told of {exchange.nonce} of {owner}"
+
+
+def wrong_reply(case: Case) -> Iterator[str]:
+    """Nobody is told of the effect of a request he did not send."""
+    payloads = {row.nonce: row.payload for row in case.rows}
+    for success in case.successes:
+        if payloads.get(success.nonce, success.payload) != success.payload:
+            yield f"{success.request} was told of {payloads[success.nonce]}"
+
+
+def replies_differ(case: Case) -> Iterator[str]:
+    """All 2xx of a life are equal, byte by byte."""
+    for life in case.lives():
+        if len(digests := {success.digest for success in life}) > 1:
+            yield " and ".join(sorted(digests))
+
+
+def two_first_replies(case: Case) -> Iterator[str]:
+    """At most one 2xx of a life is not marked as a replay."""
+    for life in case.lives():
+        first = [success.request for success in life if not success.marked]
+        if len(first) > 1:
+            yield " and ".join(first)
+
+
+def unmarked_replay(case: Case) -> Iterator[str]:
+    """A 2xx that is not marked tells of the request's own run."""
+    makers = {row.nonce: row.request for row in case.effects}
+    for success in case.successes:
+        if not success.marked and makers.get(success.nonce, success.request) != success.request:
+            yield f"{success.request} was told of the run of {makers[success.nonce]}"
+
+
+def forgotten_reply(case: Case) -> Iterator[str]:
+    """After a 2xx has ended the same request gets it, and another one 422."""
+    for life in case.lives():
+        for success, until in case.kept_since(life):
+            for later in case.exchanges:
+                if later.began > success.ended and later.ended < until:
+                    yield from _forgets(case, success, later)
+
+
+def _forgets(case: Case, success: Exchange, later: Exchange) -> Iterator[str]:
+    if later.status is None or _is_excused(later, case.world):
+        return
+    if later.payload != success.payload:
+        fine = later.status == 422
+    else:
+        fine = later.digest == success.digest and later.marked
+    if not fine:
+        yield f"{later.request} got {later.status} {later.nonce} after {success.request}"
+
+
+def _is_excused(exchange: Exchange, world: World) -> bool:
+    """An error while faults are on, which the view did not raise by itself."""
+    return (
+        (exchange.status or 0) >= 500
+        and exchange.began < world.calm_since
+        and not _is_own(exchange)
+    )
+
+
+def _is_own(exchange: Exchange) -> bool:
+    return bool(exchange.nonce) or exchange.code == "Crash"
+
+
+def refused_and_done(case: Case) -> Iterator[str]:
+    """Whoever is told that nothing was done, did nothing; a 503 of the layer tells nothing."""
+    if not case.promise.atomic:
+        return
+    for exchange in case.exchanges:
+        unknown = exchange.status is None or exchange.code == "idempotency_unavailable"
+        if not (unknown or exchange.succeeded) and exchange.request in case.effective:
+            yield f"{exchange.request} got {exchange.status} and has an effect"
+
+
+def failure_kept(case: Case) -> Iterator[str]:
+    """What a run wrote that was to answer 5xx is not there."""
+    if not case.promise.atomic:
+        return
+    for row in case.rows:
+        if row.outcome >= 500:
+            yield f"{row.nonce}, which was to answer {row.outcome}"
+
+
+def refusal_lost(case: Case) -> Iterator[str]:
+    """What a view wrote and refused with 400 is there."""
+    known = {row.nonce for row in case.rows}
+    for exchange in case.exchanges:
+        if exchange.status == 400 and exchange.nonce not in known:
+            yield f"{exchange.request} was told of {exchange.nonce}"
+
+
+def ran_for_nothing(case: Case) -> Iterator[str]:
+    """A replay and a 422 never ran the view, and no request runs it twice."""
+    for exchange in case.exchanges:
+        runs = case.world.runs.get(exchange.request, 0)
+        if runs > (0 if exchange.marked or exchange.status == 422 else 1):
+            yield f"{exchange.request} got {exchange.status} and ran {runs} times"
+
+
+def false_mismatch(case: Case) -> Iterator[str]:
+    """A 422 needs another request that was sent before."""
+    for exchange in case.exchanges:
+        if exchange.status == 422 and not any(
+            other.payload != exchange.payload and other.began < exchange.ended
+            for other in case.exchanges
+        ):
+            yield exchange.request
+
+
+def replayed_after_expiry(case: Case) -> Iterator[str]:
+    """A reply is not given for longer than lease and retention together."""
+    if case.promise.retention is None:
+        return
+    kept_for = LEASE + case.promise.retention + CLOCKS
+    for life in case.lives():
+        ends = [success.ended for success in life if not success.marked]
+        for success in life:
+            if ends and success.marked and success.began > max(ends) + kept_for:
+                yield f"{success.request}, {success.began - max(ends):.3f} s after"
+
+
+def error_without_fault(case: Case) -> Iterator[str]:
+    """When the faults are over, the view's own errors are the only ones."""
+    for exchange in case.exchanges:
+        failed = (exchange.status or 0) >= 500 and not _is_own(exchange)
+        if failed and exchange.began > case.world.calm_since:
+            yield f"{exchange.request} got {exchange.status} {exchange.code}"
+
+
+def unexpected_answer(case: Case) -> Iterator[str]:
+    """There are no other answers than those of the documentation."""
+    for exchange in case.exchanges:
+        status = exchange.status or 503
+        if status not in (500, 503) and exchange.code not in _EXPECTED.get(status, ()):
+            yield f"{exchange.request} got {status} {exchange.code}"
+
+
+RULES: tuple[Rule, ...] = (
+    effect_twice,
+    success_without_effect,
+    strangers_reply,
+    wrong_reply,
+    replies_differ,
+    two_first_replies,
+    unmarked_replay,
+    forgotten_reply,
+    refused_and_done,
+    failure_kept,
+    refusal_lost,
+    ran_for_nothing,
+    false_mismatch,
+    replayed_after_expiry,
+    error_without_fault,
+    unexpected_answer,
+)

@@ -1,0 +1,24 @@
+"""The suite's settings, with the hammer's site and the database that a server brings.
+
+Workers keep their connections, and look whether one still works before they use it: an error after
+the last fault is then an error.
+"""
+
+from urllib.parse import urlsplit
+
+from tests import settings as suite
+from tests.settings import *  # noqa: F403
+
+ROOT_URLCONF = "tests.chaos.site"
+INSTALLED_APPS = ["django_idempotency", "tests.chaos"]
+MIDDLEWARE = []
+TEMPLATES = []
+
+DATABASES = {
+    "default": suite.DATABASES["default"] | {"CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": True}
+}
+if suite.DATABASE not in suite.SQLITE:
+    DATABASES["default"]["NAME"] = urlsplit(suite.DATABASE).path.lstrip("/")
+
+# Errors are what the site is for; they are counted where they arrive.
+LOGGING_CONFIG = None
