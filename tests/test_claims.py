@@ -229,7 +229,9 @@ def test_completion_keeps_the_promised_retention(store: Store, intent: Intent) -
         **dict.fromkeys(["response_status", "response_headers", "response_body", "completed_at"]),
     )
     complete(claim)
-    assert IdempotencyRecord.objects.filter(expires_at__gt=UtcNow() + timedelta(minutes=59)).exists()
+    assert IdempotencyRecord.objects.filter(
+        expires_at__gt=UtcNow() + timedelta(minutes=59)
+    ).exists()
 
 
 def test_joined_claim_vanishes_with_its_transaction(store: Store, intent: Intent) -> None:
