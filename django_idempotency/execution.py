@@ -171,10 +171,10 @@ class _Attempt:
         if isinstance(error, RowLockedError):
             raise InProgressError from error
         freed = self.phase is not _Phase.DONE and self._release_late(type(error).__name__)
-        if isinstance(error, _UNREACHABLE):
+        if self.claim and isinstance(error, _UNREACHABLE):
             if self.phase is _Phase.BEFORE_VIEW:
                 raise UnavailableError from error
-            if self.phase is _Phase.COMMIT and self.claim and not freed:
+            if self.phase is _Phase.COMMIT and not freed:
                 return self._after_commit_raised(error)
         raise error
 

@@ -25,7 +25,8 @@ PYTEST = (sys.executable, "-m", "pytest")
 SERVERS = (sys.executable, "-m", "tests.servers", "--database")
 # The servers prove once, in the ring sqlite, that they start and end.
 SUITE = (*PYTEST, "--ignore=tests/test_servers.py")
-RACES = (*PYTEST, "tests/concurrency", "tests/crash")
+#: Those in which the mode of a database matters.
+RACES = (*PYTEST, "tests/concurrency", "tests/crash/test_kills.py")
 TOX = (sys.executable, "-m", "tox", "--quiet", "run", "-e")
 LAYERS = (str(Path(sys.executable).with_name("lint-imports")), "--no-logo")
 

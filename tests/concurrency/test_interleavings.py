@@ -296,7 +296,7 @@ def test_claim_that_an_immediate_stop_may_lose_costs_nothing(atomic: bool, key: 
     with PostgreSQL() as server:
         own = connections["default"].copy("own")
         own.settings_dict |= {"HOST": "127.0.0.1", "PORT": str(server.port), "USER": "postgres"}
-        own.settings_dict |= {"NAME": "idempotency"}
+        own.settings_dict |= {"NAME": "idempotency", "OPTIONS": {}}
         connections["own"] = own
         try:
             with own.schema_editor() as editor:

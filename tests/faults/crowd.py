@@ -1,0 +1,48 @@
+"""Many callers at once, and the one who asks again until he is answered."""
+
+import time
+from collections.abc import Mapping, Sequence
+
+from django.test import Client
+
+from tests.concurrency.owners import Reply
+from tests.concurrency.test_racers import race
+
+PATIENCE_SECONDS = 15
+
+
+def ask(path: str, key: str | None = None, **headers: str) -> Reply:
+    """The reply to a request, with a key or without; a view's exception becomes a 500."""
+    if key is not None:
+        headers["Idempotency-Key"] = key
+    return Client(raise_request_exception=False).post(path, headers=headers)
+
+
+def together(path: str, keys: Sequence[str]) -> list[Reply]:
+    """The replies to one request for each of ``keys``, all sent at the same moment."""
+    waiting = iter(keys)
+    return race(lambda: ask(path, next(waiting)), len(keys))
+
+
+def together_at(paths: Mapping[str, str], *, keyed: bool = True) -> dict[str, Reply]:
+    """The replies by key, each key's path asked for at the same moment, with the key or without."""
+    waiting = iter(paths)
+
+    def next_one() -> tuple[str, Reply]:
+        key = next(waiting)
+        return key, ask(paths[key], key if keyed else None)
+
+    return dict(race(next_one, len(paths)))
+
+
+def until_answered(path: str, key: str, *, status: int = 201) -> Reply:
+    """The first reply with this status, asked for as often as a client may be told to come back."""
+    statuses = []
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < deadline:
+        reply = ask(path, key)
+        if reply.status_code == status:
+            return reply
+        statuses.append(reply.status_code)
+        time.sleep(0.02)
+    raise AssertionError(f"the key is stuck: {statuses[:5]} ... {statuses[-5:]}")

@@ -1,0 +1,13 @@
+"""A project that reads from a replica."""
+
+from typing import Any
+
+
+class LaggingReplica:
+    """Whatever is read comes from ``other``, which nothing has reached yet."""
+
+    def db_for_read(self, model: Any, **hints: Any) -> str:
+        return "other"
+
+    def db_for_write(self, model: Any, **hints: Any) -> str:
+        return "default"
