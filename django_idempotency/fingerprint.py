@@ -14,11 +14,13 @@ from typing import Any, cast
 from urllib.parse import parse_qsl
 
 from django.conf import settings
+from django.core.exceptions import BadRequest
 from django.http import HttpRequest
 
 from .http import form_fields, http_request, is_rest_framework
 from .policy import Policy
 
+_CUT = "The body is shorter than its Content-Length."
 _VERSION = b"\x01"
 _CHUNK_BYTES = 64 * 1024
 _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
@@ -76,8 +78,10 @@ def _spooled_digest(request: HttpRequest) -> bytes:
     while chunk := request.read(_CHUNK_BYTES):
         sha.update(chunk)
         spool.write(chunk)
-    spool.seek(0)
     put_back: Any = request
+    if _is_cut(put_back):
+        raise BadRequest(_CUT)
+    spool.seek(0)
     put_back._stream = spool
     put_back._read_started = False
     return sha.digest()
@@ -151,6 +155,21 @@ def _body_parts(request: Any, leave_out: frozenset[str]) -> Iterator[bytes]:
         request.data  # noqa: B018
 
 
+def _is_cut(request: Any) -> bool:
+    """Whether the connection broke before the whole body was here.
+
+    Neither servers nor Django complain, and the half would bind the key.
+    """
+    announced = request.META.get("CONTENT_LENGTH") or "0"
+    if not announced.isdigit():
+        return False
+    if hasattr(request, "_body"):
+        return len(request._body) < int(announced)
+    # Django's LimitedStream, where a parser read it.
+    came = getattr(getattr(request, "_stream", None), "_pos", None)
+    return request._read_started and came is not None and came < int(announced)
+
+
 def _query(request: HttpRequest) -> bytes:
     pairs = parse_qsl(request.META.get("QUERY_STRING", ""), keep_blank_values=True)
     # By name only: the order of one name's values is what they mean.
@@ -161,8 +180,15 @@ def fingerprint_of(request: HttpRequest, policy: Policy) -> bytes:
     """What is asked, as 32 bytes.
 
     Raises whatever parsing an unparsable form raises (a 400 in Django, 400 or 415 in REST
-    framework).
+    framework), and BadRequest for a body shorter than announced.
     """
+    digest = _fingerprint_of(request, policy)
+    if _is_cut(http_request(request)):
+        raise BadRequest(_CUT)
+    return digest
+
+
+def _fingerprint_of(request: HttpRequest, policy: Policy) -> bytes:
     if policy.fingerprint is not None:
         return _digest((b"custom", policy.fingerprint(request)))
     leave_out = frozenset(("csrfmiddlewaretoken", policy.field or "csrfmiddlewaretoken"))

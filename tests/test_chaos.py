@@ -219,6 +219,13 @@ def ran_for_a_mismatch(history: History) -> None:
 
 
 @story()
+def ran_for_a_half(history: History) -> None:
+    """The connection broke in the middle of a request, and the view ran."""
+    history.exchanges[0] = replace(history.exchanges[0], payload='{"cake": "le')
+    history.runs.append(Run(history.exchanges[0].request, 1))
+
+
+@story()
 def ran_twice(history: History) -> None:
     """The view ran twice for one request."""
     history.runs.append(Run(history.exchanges[5].request, 2))
@@ -273,6 +280,7 @@ DOCTORED = [
     ("refusal_lost", refusal_lost),
     ("ran_for_nothing", ran_for_nothing),
     ("ran_for_nothing", ran_for_a_mismatch),
+    ("ran_for_nothing", ran_for_a_half),
     ("ran_for_nothing", ran_twice),
     ("false_mismatch", false_mismatch),
     ("replayed_after_expiry", replayed_after_expiry),

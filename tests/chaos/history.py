@@ -56,6 +56,11 @@ class Exchange:
         """Whether it was told of an effect."""
         return self.status is not None and 200 <= self.status < 300
 
+    @property
+    def is_half(self) -> bool:
+        """Whether the connection broke in the middle of the body, which is JSON."""
+        return self.payload.startswith("{") and not self.payload.endswith("}")
+
     def __str__(self) -> str:
         answer = "no answer" if self.status is None else str(self.status)
         details = " ".join(filter(None, ["replayed" * self.marked, self.code, self.nonce[:8]]))

@@ -62,12 +62,11 @@ def add_traffic(figures: Figures, exchanges: Sequence[Exchange], runs: Sequence[
     plain = (e.ended - e.began for e in exchanges if e.marked and e.key.startswith(Kind.AMBUSH))
     figures.add("  a replay took", spread(plain))
     figures.add("  left by their clients", sum(exchange.left for exchange in exchanges))
+    figures.add("  sent by half", sum(exchange.is_half for exchange in exchanges))
     figures.add("runs of the view", sum(not run.fenced for run in runs))
     takeovers = sum(run.attempt > 1 and not run.fenced for run in runs)
     figures.add("  takeovers (attempt > 1)", takeovers)
     figures.add("  owners fenced off", sum(run.fenced for run in runs))
-    cut = {exchange.request for exchange in exchanges if not exchange.payload.endswith("}")}
-    figures.add("  with half a body", sum(run.request in cut for run in runs))
 
 
 def add_operations(figures: Figures, cases: Sequence[Case]) -> None:

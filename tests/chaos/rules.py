@@ -140,19 +140,20 @@ def refusal_lost(case: Case) -> Iterator[str]:
 
 
 def ran_for_nothing(case: Case) -> Iterator[str]:
-    """A replay and a 422 never ran the view, and no request runs it twice."""
+    """A replay, a 422 and half a request never ran the view, and no request runs it twice."""
     for exchange in case.exchanges:
         runs = case.world.runs.get(exchange.request, 0)
-        if runs > (0 if exchange.marked or exchange.status == 422 else 1):
+        never = exchange.marked or exchange.status == 422 or exchange.is_half
+        if runs > (0 if never else 1):
             yield f"{exchange.request} got {exchange.status} and ran {runs} times"
 
 
 def false_mismatch(case: Case) -> Iterator[str]:
-    """A 422 needs another request that was sent before."""
-    for exchange in case.exchanges:
+    """A 422 needs another request that was sent before, and all of it."""
+    whole = [exchange for exchange in case.exchanges if not exchange.is_half]
+    for exchange in whole:
         if exchange.status == 422 and not any(
-            other.payload != exchange.payload and other.began < exchange.ended
-            for other in case.exchanges
+            other.payload != exchange.payload and other.began < exchange.ended for other in whole
         ):
             yield exchange.request
 
