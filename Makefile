@@ -15,7 +15,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq
 MANAGE := $(BIN)/python -m testproject.manage
 RINGS := $(BIN)/python -m tests.rings
-RING_NAMES := lint types layers sqlite sqlite-modes postgresql pgbouncer mariadb base dist
+RING_NAMES := lint types layers sqlite sqlite-modes postgresql pgbouncer mariadb hammer base dist
 
 ##@ See it
 
@@ -31,7 +31,7 @@ serve: $(VENV)/.shop ## open the cake shop (user demo, password demo)
 
 .PHONY: test
 test: $(VENV)/.dev ## all of the rings below, with a summary at the end
-	@$(RINGS) $(if $(STRICT),--strict) $(if $(ARGS),-- $(ARGS))
+	@$(RINGS) --jobs 2 $(if $(STRICT),--strict) $(if $(ARGS),-- $(ARGS))
 
 .PHONY: $(RING_NAMES)
 lint:         ## style: ruff check, ruff format
@@ -42,7 +42,8 @@ sqlite-modes: ## races and crashes in SQLite's other modes
 postgresql:   ## the test suite on a PostgreSQL that the tests start themselves
 pgbouncer:    ## contract, races and crashes behind PgBouncer (needs pgbouncer)
 mariadb:      ## the test suite on MariaDB (needs mariadb-server)
-base:         ## the test suite without Django REST framework and django-redis
+hammer:       ## 60 s of kills, freezes, cuts and restarts on each database
+base:         ## the contract without Django REST framework and django-redis
 dist:         ## the built wheel in an empty environment
 $(RING_NAMES): $(VENV)/.dev
 	@$(RINGS) $@ $(if $(ARGS),-- $(ARGS))

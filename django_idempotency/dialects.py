@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from typing import Any, ClassVar
 
-from django.db import DatabaseError, transaction
+from django.db import Error, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 
@@ -60,11 +60,11 @@ class Dialect:
         """``value`` as a parameter."""
         return value
 
-    def is_locked(self, error: DatabaseError) -> bool:
+    def is_locked(self, error: Error) -> bool:
         """Whether a lock, and nothing else, stopped the statement."""
         raise NotImplementedError
 
-    def is_lost(self, error: DatabaseError) -> bool:
+    def is_lost(self, error: Error) -> bool:
         """Whether the row is there already, or was changed by somebody else meanwhile."""
         raise NotImplementedError
 
@@ -91,6 +91,10 @@ class Dialect:
 
     def unchanged(self, connection: BaseDatabaseWrapper) -> AbstractContextManager[None]:
         """A statement inside touches no version of a row but the one that was there before it."""
+        return nullcontext()
+
+    def latest(self, connection: BaseDatabaseWrapper) -> AbstractContextManager[None]:
+        """A statement inside sees what others committed meanwhile, whatever the project's level."""
         return nullcontext()
 
     def watch(self, connection: BaseDatabaseWrapper, text: str, seconds: float) -> None:
@@ -150,14 +154,14 @@ class PostgreSQL(Dialect):
     )
     on_conflict = "ON CONFLICT DO NOTHING"
 
-    def is_locked(self, error: DatabaseError) -> bool:
+    def is_locked(self, error: Error) -> bool:
         return getattr(error.__cause__, "sqlstate", None) == "55P03"
 
     def insert_wait(self, *, joined: bool) -> float | None:
         # In a transaction of the caller's, set_config would outlast the statement.
         return 0.02 if joined else None
 
-    def is_lost(self, error: DatabaseError) -> bool:
+    def is_lost(self, error: Error) -> bool:
         # 40001: at REPEATABLE READ and above, the row came after the snapshot.
         return getattr(error.__cause__, "sqlstate", None) in ("23505", "40001")
 
@@ -177,13 +181,19 @@ class PostgreSQL(Dialect):
             # After an error the savepoint or transaction takes the setting back by itself.
             cursor.execute(change, [before])
 
-    @contextmanager
-    def unchanged(self, connection: BaseDatabaseWrapper) -> Iterator[None]:
+    def unchanged(self, connection: BaseDatabaseWrapper) -> AbstractContextManager[None]:
         # At READ COMMITTED, whoever is late locks the newest version of the row, if only to see
         # that it is not his: a young claim would seem touched. Here that is an error.
+        return self._isolated(connection, "REPEATABLE READ")
+
+    def latest(self, connection: BaseDatabaseWrapper) -> AbstractContextManager[None]:
+        return self._isolated(connection, "READ COMMITTED")
+
+    @contextmanager
+    def _isolated(self, connection: BaseDatabaseWrapper, level: str) -> Iterator[None]:
         with transaction.atomic(using=connection.alias):
             with connection.cursor() as cursor:
-                cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+                cursor.execute(f"SET TRANSACTION ISOLATION LEVEL {level}")
             yield
 
     def watch(self, connection: BaseDatabaseWrapper, text: str, seconds: float) -> None:
@@ -192,7 +202,7 @@ class PostgreSQL(Dialect):
             cursor.execute(f"SET LOCAL lock_timeout = {max(1, int(seconds * 1000))}; {text}")
 
 
-def _errno(error: DatabaseError) -> int:
+def _errno(error: Error) -> int:
     args = getattr(error.__cause__, "args", ())
     return args[0] if args and isinstance(args[0], int) else 0
 
@@ -231,11 +241,11 @@ class MySQL(Dialect):
     def uuid(self, value: uuid.UUID) -> Any:
         return value.hex
 
-    def is_locked(self, error: DatabaseError) -> bool:
+    def is_locked(self, error: Error) -> bool:
         # ER_LOCK_WAIT_TIMEOUT, ER_LOCK_DEADLOCK, ER_LOCK_NOWAIT
         return _errno(error) in (1205, 1213, 3572)
 
-    def is_lost(self, error: DatabaseError) -> bool:
+    def is_lost(self, error: Error) -> bool:
         # ER_DUP_ENTRY; ER_CHECKREAD: at REPEATABLE READ, the row is newer than the snapshot.
         return _errno(error) in (1062, 1020)
 
@@ -284,11 +294,11 @@ class SQLite(Dialect):
     def uuid(self, value: uuid.UUID) -> Any:
         return value.hex
 
-    def is_locked(self, error: DatabaseError) -> bool:
+    def is_locked(self, error: Error) -> bool:
         # SQLITE_BUSY and SQLITE_LOCKED, with their extended codes (https://sqlite.org/rescode.html)
         return getattr(error.__cause__, "sqlite_errorcode", 0) & 0xFF in (5, 6)
 
-    def is_lost(self, error: DatabaseError) -> bool:
+    def is_lost(self, error: Error) -> bool:
         # SQLITE_CONSTRAINT_PRIMARYKEY
         return getattr(error.__cause__, "sqlite_errorcode", 0) == 1555
 

@@ -46,6 +46,7 @@ class _Phase(Enum):
 
     BEFORE_VIEW = auto()
     VIEW = auto()
+    SAVE = auto()
     COMMIT = auto()
     #: Committed; what raises now is a hook of on_commit().
     DONE = auto()
@@ -118,6 +119,7 @@ class _Attempt:
                 response = self._respond()
                 fate = self._fate_of(response, [self.alias, *others])
                 if fate is not Verdict.ROLL_BACK:
+                    self.phase = _Phase.SAVE
                     self._settle(response, fate)
                 self.phase = _Phase.COMMIT
         return response, fate
@@ -176,6 +178,10 @@ class _Attempt:
                 raise UnavailableError from error
             if self.phase is _Phase.COMMIT and not freed:
                 return self._after_commit_raised(error)
+            at_the_end = self.phase in (_Phase.SAVE, _Phase.COMMIT)
+            if at_the_end and self.claim.store.dialect.is_lost(error):
+                # Not serializable, at the last moment: nothing was done, and a retry may succeed.
+                raise UnavailableError from error
         raise error
 
     def _after_commit_raised(self, error: BaseException) -> HttpResponseBase:

@@ -285,7 +285,8 @@ class Store:
 
     def purge(self, limit: int) -> int:
         """Delete up to ``limit`` expired records that nobody holds; how many it were."""
-        return self._execute(self._texts.purge, {"limit": limit})
+        with nullcontext() if self.joined else self.dialect.latest(self.connection):
+            return self._execute(self._texts.purge, {"limit": limit})
 
 
 def _lock_of(token: uuid.UUID) -> int:

@@ -75,6 +75,7 @@ MUTANTS = (
             (
                 "execution",
                 "                if fate is not Verdict.ROLL_BACK:\n"
+                "                    self.phase = _Phase.SAVE\n"
                 "                    self._settle(response, fate)\n"
                 "                self.phase = _Phase.COMMIT\n",
                 "                self.phase = _Phase.COMMIT\n"

@@ -1,4 +1,4 @@
-"""Runs the rings of proof one after the other and says at the end what each of them found.
+"""Runs the rings of proof and says at the end what each of them found.
 
 ``python -m tests.rings`` runs all of them, ``python -m tests.rings sqlite -- -k replay`` one, with
 arguments for pytest. A ring that cannot run here is left out, loudly; ``--strict`` makes that a
@@ -13,9 +13,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from io import StringIO
 from itertools import product
 from pathlib import Path
+from typing import TextIO
 
 from tests.servers import DATABASE_VARIABLE, UNAVAILABLE, mariadb, pgbouncer
 from tests.servers.folders import DATA_VARIABLE
@@ -25,8 +28,9 @@ PYTEST = (sys.executable, "-m", "pytest")
 SERVERS = (sys.executable, "-m", "tests.servers", "--database")
 # The servers prove once, in the ring sqlite, that they start and end.
 SUITE = (*PYTEST, "--ignore=tests/test_servers.py")
-#: Those in which the mode of a database matters.
-RACES = (*PYTEST, "tests/concurrency", "tests/crash/test_kills.py")
+#: Those in which the mode of a database matters most.
+RACES = (*PYTEST, "tests/concurrency/test_racers.py", "tests/crash/test_kills.py")
+HAMMER = (sys.executable, "-m", "tests.chaos", "--seconds", "60", "--database")
 TOX = (sys.executable, "-m", "tox", "--quiet", "run", "-e")
 LAYERS = (str(Path(sys.executable).with_name("lint-imports")), "--no-logo")
 
@@ -38,7 +42,8 @@ MEMORY_BYTES = 4 << 30
 # A tool's own closing line, the numbers of a ring.
 CLOSING = re.compile(
     r"\d+ (passed|failed|errors?|skipped|deselected|xfailed)\b"
-    r"|^Found \d+ errors?|^Success: |^Contracts: |\d+ files? (already|would be)|^\d+ checks hold"
+    r"|^violations +\d+|^Found \d+ errors?|^Success: |^Contracts: |\d+ files? (already|would be)"
+    r"|^\d+ checks hold"
 )
 
 
@@ -52,6 +57,8 @@ class Ring:
     databases: tuple[str, ...] = ("sqlite",)
     takes_arguments: bool = False
     remedy: str = ""
+    #: Whether it needs the machine for itself.
+    alone: bool = False
 
 
 @dataclass
@@ -117,19 +124,45 @@ RINGS = (
         takes_arguments=True,
         remedy=mariadb.REMEDY,
     ),
-    Ring("base", "the suite without DRF and django-redis", ((*TOX, "base"),)),
+    Ring(
+        "hammer",
+        "60 s of faults on each database (make chaos takes longer)",
+        ((*HAMMER, "sqlite"), (*HAMMER, "postgresql"), (*HAMMER, "mariadb")),
+        remedy=mariadb.REMEDY,
+        alone=True,
+    ),
+    Ring("base", "the contract without DRF and django-redis", ((*TOX, "base"),)),
     Ring("dist", "the wheel in an empty environment", ((*TOX, "dist"),)),
 )
 
 
-def run(ring: Ring, arguments: Sequence[str]) -> Result:
+def run_all(rings: Sequence[Ring], arguments: Sequence[str], jobs: int) -> list[Result]:
+    """Run rings side by side, each showing what it printed when it is done."""
+    results: dict[str, Result] = {}
+
+    def quietly(ring: Ring) -> None:
+        print(f"... {ring.name} begins", flush=True)
+        output = StringIO()
+        results[ring.name] = run(ring, arguments, output)
+        print(output.getvalue(), end="", flush=True)
+
+    together = [ring for ring in rings if jobs > 1 and not ring.alone]
+    with ThreadPoolExecutor(jobs) as pool:
+        list(pool.map(quietly, together))
+    for ring in rings:
+        if ring not in together:
+            results[ring.name] = run(ring, arguments, sys.stdout)
+    return [results[ring.name] for ring in rings]
+
+
+def run(ring: Ring, arguments: Sequence[str], output: TextIO) -> Result:
     """Run a ring's commands until one fails, showing what they print."""
     result = Result(ring)
-    print(f"\n=== {ring.name}: {ring.title} ===", flush=True)
+    print(f"\n=== {ring.name}: {ring.title} ===", file=output, flush=True)
     start = time.monotonic()
     extra = arguments if ring.takes_arguments else ()
     for database, command in product(ring.databases, ring.commands):
-        result.status, closing = stream([*command, *extra], database)
+        result.status, closing = stream([*command, *extra], database, output)
         result.numbers.append(closing)
         if result.status:
             break
@@ -137,7 +170,7 @@ def run(ring: Ring, arguments: Sequence[str]) -> Result:
     return result
 
 
-def stream(command: Sequence[str], database: str) -> tuple[int, str]:
+def stream(command: Sequence[str], database: str, output: TextIO) -> tuple[int, str]:
     """Run a command and pass its output on as it comes; its status and its closing line."""
     environment = {DATA_VARIABLE: data_folder(), **os.environ, DATABASE_VARIABLE: database}
     closing = ""
@@ -152,7 +185,7 @@ def stream(command: Sequence[str], database: str) -> tuple[int, str]:
         errors="replace",
     ) as process:
         for line in process.stdout or ():
-            print(line, end="", flush=True)
+            print(line, end="", file=output, flush=True)
             if CLOSING.search(line):
                 closing = line.strip().strip("= ")
     return process.returncode, closing
@@ -186,6 +219,7 @@ def failed(results: Sequence[Result], *, strict: bool) -> bool:
 def main(arguments: Sequence[str]) -> int:
     """Run the rings that were asked for; 1 if any of them failed."""
     parser = argparse.ArgumentParser(prog="python -m tests.rings", description=__doc__)
+    parser.add_argument("--jobs", type=int, default=1, help="rings side by side (default: 1)")
     parser.add_argument("--strict", action="store_true", help="a ring left out is a failure")
     names = [ring.name for ring in RINGS]
     parser.add_argument("rings", nargs="*", metavar="RING", help=", ".join(names))
@@ -195,7 +229,7 @@ def main(arguments: Sequence[str]) -> int:
     if unknown:
         parser.error(f"no such ring: {', '.join(sorted(unknown))}; there are {', '.join(names)}")
     chosen = [ring for ring in RINGS if not options.rings or ring.name in options.rings]
-    results = [run(ring, rest) for ring in chosen]
+    results = run_all(chosen, rest, options.jobs)
     print(summary(results), flush=True)
     return int(failed(results, strict=options.strict))
 

@@ -143,7 +143,7 @@ class Boundaries:
         self, connection: BaseDatabaseWrapper, method: str, named: Callable[..., str]
     ) -> None:
         original = getattr(connection, method)
-        # To psycopg and SQLite, autocommit is a flag of the driver's.
+        # psycopg's and SQLite's autocommit is a flag; psycopg says BEGIN with the next statement.
         is_sent = method != "_set_autocommit" or connection.vendor == "mysql"
 
         def crossing(*args: Any) -> Any:

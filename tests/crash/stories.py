@@ -186,16 +186,8 @@ STORIES = {
     for story in (
         Story("fresh"),
         Story("fresh-in-atomic-requests", atomic_requests=("default",)),
-        Story(
-            "fresh-in-two-databases",
-            path="/both/",
-            atomic_requests=("default", "other"),
-        ),
-        Story(
-            "joined",
-            path="/inside/",
-            refusals=frozenset((500, 503)),
-        ),
+        Story("fresh-in-two-databases", path="/both/", atomic_requests=("default", "other")),
+        Story("joined", path="/inside/", refusals=frozenset((500, 503))),
         Story(
             "joined-and-answered-503",
             path="/inside/",

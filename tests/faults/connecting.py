@@ -7,7 +7,7 @@ from typing import Any
 from django.db import connections
 
 #: Whether PgBouncer stands before the server of this run: sessions are its own then.
-BEHIND_PGBOUNCER = bool(connections["default"].settings_dict["DISABLE_SERVER_SIDE_CURSORS"])
+BEHIND_PGBOUNCER = bool(connections["default"].settings_dict.get("DISABLE_SERVER_SIDE_CURSORS"))
 
 # What Django remembers of DATABASES["..."]["TIME_ZONE"].
 _CACHED = ("timezone", "timezone_name")

@@ -16,7 +16,7 @@ from django.core.management import call_command
 from django.db import connection
 from django.utils import timezone
 
-from django_idempotency.models import IdempotencyRecord, Status, UtcNow
+from django_idempotency.models import IdempotencyRecord, Status
 from tests.app import effects
 from tests.app.models import Order
 from tests.servers import ServerUnavailableError, shifted_clock
@@ -154,6 +154,8 @@ def test_claim_of_a_process_with_another_clock_has_the_database_s_times(
     assert record.completed_at
     assert is_about(record.completed_at, timedelta())
     assert clerk.send(path, key) == REPLAY
+    assert ask(path, key)["Idempotent-Replayed"] == "true"
+    assert effects.count() == 1
 
 
 def test_process_with_another_clock_judges_records_by_the_database_s(
@@ -281,8 +283,9 @@ def test_questions_and_cleanup_in_another_zone_use_utc(chicago: Zone, key: str) 
 def test_times_are_read_back_as_they_were_in_another_zone(chicago: Zone, key: str) -> None:
     """What the admin shows is when it was."""
     with chicago():
+        if connection.vendor != "postgresql" and connection.timezone_name != "UTC":
+            pytest.skip("the columns are in UTC, which TIME_ZONE denies: see the documentation")
         ask("/function/", key)
         assert was_claimed_now()
-        assert IdempotencyRecord.objects.filter(expires_at__gt=timezone.now() + HOUR).exists()
-        in_an_hour = IdempotencyRecord.objects.filter(expires_at__lt=UtcNow() + 25 * HOUR)
-        assert in_an_hour.count() == 1
+        around_now = (timezone.now() - MINUTE, timezone.now() + MINUTE)
+        assert IdempotencyRecord.objects.filter(claimed_at__range=around_now).exists()

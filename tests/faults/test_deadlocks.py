@@ -104,16 +104,6 @@ def test_view_that_ignores_a_deadlock_saves_nothing(door: str, crossing: Crossin
 
 
 @pytest.mark.parametrize("door", DOORS)
-def test_view_that_ignores_a_deadlock_fails_without_a_key_too(
-    door: str, crossing: Crossing
-) -> None:
-    """The key decides whether a reply is replayed, never what is committed."""
-    replies = crossing.collide(door, keyed=False, deadlock="ignore")
-    won = [reply for reply in replies.values() if reply.status_code == 201]
-    assert crossing.placed == len(won) == 1
-
-
-@pytest.mark.parametrize("door", DOORS)
 def test_refusal_that_ignores_a_deadlock_is_undone(door: str, crossing: Crossing) -> None:
     """A 401 keeps its writes, all of them or none, and frees its key."""
     replies = crossing.collide(door, deadlock="ignore", status="401")

@@ -178,10 +178,10 @@ def locked_out() -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("size", [1])
-def test_view_that_loses_the_database_waits_for_the_pool_no_longer_than_django(
+def test_view_that_loses_the_database_waits_for_the_pool_once_more_than_django(
     pool: Any, locked_out: Any, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Django asks the pool for a connection once, to end the transaction; we do not ask again."""
+    """Django asks the pool for a connection to end the transaction, we to free the key."""
 
     def lose(request: Any, nonce: str) -> Any:
         locked_out()
@@ -202,4 +202,4 @@ def test_view_that_loses_the_database_waits_for_the_pool_no_longer_than_django(
     monkeypatch.undo()
     assert until_answered("/function/", key)
     assert (Order.objects.count(), effects.count()) == (1, 3)
-    assert ours < bare + TIMEOUT_SECONDS / 2
+    assert ours < bare + TIMEOUT_SECONDS * 1.5
