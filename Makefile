@@ -58,7 +58,7 @@ chaos: $(VENV)/.dev ## the hammer: make chaos SECONDS=600 DATABASE=mariadb SEED=
 	    --database $(or $(DATABASE),postgresql) $(ARGS)
 
 .PHONY: mutants
-mutants: $(VENV)/.dev ## break the protocol in 25 ways; which test kills which mutant
+mutants: $(VENV)/.dev ## break the protocol in every known way; which test noticed
 	@$(BIN)/python -m tests.mutants $(ARGS)
 
 .PHONY: races
