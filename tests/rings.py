@@ -87,13 +87,13 @@ RINGS = (
     ),
     Ring("types", "types", ((sys.executable, "-m", "mypy"),)),
     Ring("layers", "imports go downward", (LAYERS,)),
-    Ring("sqlite", "the suite on SQLite", (PYTEST,), takes_arguments=True),
+    # The longest first, so that they end together.
     Ring(
-        "sqlite-modes",
-        "races and crashes in SQLite's other modes",
-        (RACES,),
-        databases=("sqlite-deferred-wal", "sqlite-immediate-delete", "sqlite-deferred-delete"),
+        "mariadb",
+        "the suite on MariaDB",
+        ((*SERVERS, "mariadb", "--", *SUITE),),
         takes_arguments=True,
+        remedy=mariadb.REMEDY,
     ),
     Ring(
         "postgresql",
@@ -102,6 +102,14 @@ RINGS = (
         takes_arguments=True,
         remedy="the reason stands above; network access to PyPI, or the libraries PostgreSQL needs "
         "(see .ci/run)",
+    ),
+    Ring("sqlite", "the suite on SQLite", (PYTEST,), takes_arguments=True),
+    Ring(
+        "sqlite-modes",
+        "races and crashes in SQLite's other modes",
+        (RACES,),
+        databases=("sqlite-deferred-wal", "sqlite-immediate-delete", "sqlite-deferred-delete"),
+        takes_arguments=True,
     ),
     Ring(
         "pgbouncer",
@@ -116,13 +124,6 @@ RINGS = (
         ),
         takes_arguments=True,
         remedy=pgbouncer.REMEDY,
-    ),
-    Ring(
-        "mariadb",
-        "the suite on MariaDB",
-        ((*SERVERS, "mariadb", "--", *SUITE),),
-        takes_arguments=True,
-        remedy=mariadb.REMEDY,
     ),
     Ring(
         "hammer",

@@ -92,9 +92,9 @@ def _serve(request: Request) -> Reply:
 
 
 def _keep_connections() -> None:
-    """Connections live on, as a real server's do; those of SQLite cannot be checked for health."""
+    """Connections live on, as a real server's do; SQLite's cannot be checked for health."""
     for each in connections.all():
-        if each.vendor != "sqlite":
+        if each.vendor != "sqlite" and "pool" not in each.settings_dict["OPTIONS"]:
             each.settings_dict |= {"CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True}
 
 

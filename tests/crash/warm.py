@@ -25,5 +25,7 @@ for connection in connections.all():
         # PyMySQL would read all of the system's certificates for each connection: 30 ms.
         connection.settings_dict["OPTIONS"]["ssl_disabled"] = True
     assert not Order.objects.using(connection.alias).filter(nonce="").exists()
-connections.close_all()
+    connection.close()
+    if connection.vendor == "postgresql":
+        connection.close_pool()
 gc.freeze()
