@@ -314,8 +314,9 @@ class SQLite(Dialect):
     def waiting(self, connection: BaseDatabaseWrapper, seconds: float) -> Iterator[None]:
         connection.ensure_connection()
         raw = connection.connection
-        before = _busy_milliseconds(raw)
-        raw.execute(f"PRAGMA busy_timeout = {int(seconds * 1000)}")
+        with connection.wrap_database_errors:
+            before = _busy_milliseconds(raw)
+            raw.execute(f"PRAGMA busy_timeout = {int(seconds * 1000)}")
         try:
             yield
         finally:

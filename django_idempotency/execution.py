@@ -18,7 +18,14 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import cast
 
-from django.db import Error, InterfaceError, OperationalError, router, transaction
+from django.db import (
+    Error,
+    InterfaceError,
+    OperationalError,
+    connections,
+    router,
+    transaction,
+)
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
@@ -172,6 +179,8 @@ class _Attempt:
         """What to say after an error; raises it, or what it means."""
         if isinstance(error, RowLockedError):
             raise InProgressError from error
+        if isinstance(error, _UNREACHABLE) and self.phase in (_Phase.BEFORE_VIEW, _Phase.COMMIT):
+            self._hang_up()
         freed = self.phase is not _Phase.DONE and self._release_late(type(error).__name__)
         if self.claim and isinstance(error, _UNREACHABLE):
             if self.phase is _Phase.BEFORE_VIEW:
@@ -183,6 +192,16 @@ class _Attempt:
                 # Not serializable, at the last moment: nothing was done, and a retry may succeed.
                 raise UnavailableError from error
         raise error
+
+    def _hang_up(self) -> None:
+        """Drop a connection whose BEGIN or COMMIT failed.
+
+        It may still be in the transaction, whatever Django thinks: it would read what it has not
+        committed, and hold the row.
+        """
+        connection = connections[self.alias]
+        if not connection.in_atomic_block:
+            connection.close()
 
     def _after_commit_raised(self, error: BaseException) -> HttpResponseBase:
         """The reply, if the record says that it was committed all the same."""

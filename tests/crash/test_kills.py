@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
-from django.db import OperationalError, connection
+from django.db import InterfaceError, OperationalError, connection
 from django.http import HttpResponse
 from django.test import Client
 
@@ -177,3 +177,32 @@ def test_commit_cut_in_flight_is_unknown_until_the_record_says(
     assert again.get("Idempotent-Replayed") == ("true" if lands else None)
     assert Order.objects.count() == 1
     assert effects.count() == (1 if lands else 2)
+
+
+def test_reply_is_never_read_from_a_transaction_that_is_still_open(
+    key: str, post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """COMMIT was not sent, and the connection lives on inside the transaction: no 201."""
+    failed: list[str] = []
+    set_autocommit = connection._set_autocommit
+
+    def cut() -> None:
+        failed.append("commit")
+        raise InterfaceError("COMMIT was not sent")
+
+    def stuck(autocommit: bool) -> None:
+        if autocommit and failed == ["commit"]:
+            failed.append("autocommit")
+            raise OperationalError("nor can autocommit be had")
+        set_autocommit(autocommit)
+
+    monkeypatch.setattr(connection, "_commit", cut)
+    monkeypatch.setattr(connection, "_set_autocommit", stuck)
+    first = post("/function/", key)
+    monkeypatch.undo()
+    connection.close()
+    assert failed[:2] == ["commit", "autocommit"]
+    assert Order.objects.count() == 0
+    assert first.status_code in (500, 503)
+    assert until_it_runs(post, "/function/", key).status_code == 201
+    assert Order.objects.count() == 1
