@@ -194,7 +194,7 @@ class _Attempt:
         raise error
 
     def _hang_up(self) -> None:
-        """Drop a connection whose BEGIN or COMMIT failed.
+        """Drop a connection that failed where a transaction begins or ends.
 
         It may still be in the transaction, whatever Django thinks: it would read what it has not
         committed, and hold the row.
@@ -208,6 +208,7 @@ class _Attempt:
         try:
             committed = cast(Claim, self.claim).is_committed()
         except Error as unreachable:
+            self._hang_up()
             raise UnavailableError from unreachable
         if committed:
             logger.warning("COMMIT raised, and the record says it was done", exc_info=error)
@@ -221,6 +222,7 @@ class _Attempt:
         try:
             return self.claim.release_late(reason)
         except Error:
+            self._hang_up()
             logger.warning("a key could not be released; a retry takes it over", exc_info=True)
             return False
 
