@@ -356,3 +356,13 @@ def test_owner_from_an_earlier_life_cannot_save_into_the_next_one(key: str) -> N
         old.lock()
     with pytest.raises(TransitionError):
         old.complete(RESPONSE)
+
+
+@pytest.mark.skipif(SQLITE, reason="one writer: whoever comes second waits for it")
+def test_claim_that_meets_an_uncommitted_one_is_refused_at_once(key: str) -> None:
+    """An outer transaction may stay open for long; its key is in progress all the while."""
+    with ThreadPoolExecutor(1) as pool, transaction.atomic():
+        assert isinstance(obtain(Store("default"), an_intent(key), Policy()), Claim)
+        second = in_thread(pool, lambda: obtain(Store("default"), an_intent(key), Policy()))
+        with pytest.raises(InProgressError):
+            second.result(timeout=2)
