@@ -1,7 +1,8 @@
 """System checks: what would go wrong in a request is said by ``manage.py check``."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, cast
 
 from django.apps import AppConfig
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
@@ -12,12 +13,34 @@ from .dialects import DIALECTS
 from .models import IdempotencyRecord
 from .policy import fault, setting
 
-_NOT_OPTIONS = frozenset(("CREDENTIAL_HEADERS", "PROBLEM_TYPE_BASE"))
+
+def _is_texts(value: object) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(text, str) for text in value)
+
+
+def _is_patterns(value: object) -> bool:
+    try:
+        return _is_texts(value) and all(map(re.compile, cast(list[str], value)))
+    except re.error:
+        return False
+
+
+# The settings that are no options: what each must be, in words, and whether a value is that.
+_PROJECT_WIDE: dict[str, tuple[str, Callable[[object], bool]]] = {
+    "CREDENTIAL_HEADERS": ("a list of header names", _is_texts),
+    "ENABLED": ("True or False", lambda value: isinstance(value, bool)),
+    "EXEMPT_URLS": ("a list of regular expressions", _is_patterns),
+    "PROBLEM_TYPE_BASE": ("a string", lambda value: isinstance(value, str)),
+    "URLS": ("a list of regular expressions", _is_patterns),
+}
 
 
 def _fault_of_setting(name: str) -> str | None:
-    if name != name.upper() or name in _NOT_OPTIONS:
+    if name != name.upper():
         return None
+    if name in _PROJECT_WIDE:
+        words, accepts = _PROJECT_WIDE[name]
+        return None if accepts(conf.value(name)) else f"must be {words}, not {conf.value(name)!r}."
     option = name.lower()
     problem = fault(option, None)
     if problem and problem.startswith("there is no option"):
@@ -32,7 +55,7 @@ def _fault_of_setting(name: str) -> str | None:
 def check_settings(
     app_configs: Sequence[AppConfig] | None, **kwargs: Any
 ) -> Iterator[CheckMessage]:
-    """E001: each ``IDEMPOTENCY_...`` setting is an option, and of its type."""
+    """E001: each ``IDEMPOTENCY_...`` setting is known, and of its type."""
     for name in conf.names():
         if problem := _fault_of_setting(name):
             yield Error(

@@ -33,6 +33,21 @@ def problem_type_base() -> str:
     return str(getattr(settings, "IDEMPOTENCY_PROBLEM_TYPE_BASE", ""))
 
 
+def enabled() -> bool:
+    """Whether keys count at all; switched off, covered views run as they do without a key."""
+    return bool(getattr(settings, "IDEMPOTENCY_ENABLED", True))
+
+
+def urls() -> tuple[str, ...]:
+    """Regular expressions for the paths the middleware covers, without the leading slash."""
+    return tuple(getattr(settings, "IDEMPOTENCY_URLS", ("",)))
+
+
+def exempt_urls() -> tuple[str, ...]:
+    """Regular expressions for the paths the middleware leaves alone."""
+    return tuple(getattr(settings, "IDEMPOTENCY_EXEMPT_URLS", ()))
+
+
 def names() -> list[str]:
     """Every ``IDEMPOTENCY_...`` setting the project has, without the prefix."""
     return [name.removeprefix(PREFIX) for name in dir(settings) if name.startswith(PREFIX)]
