@@ -3,14 +3,16 @@
 Plain Django and REST framework differ here, and only here.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 
+from asgiref.sync import sync_to_async
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
+from .disconnects import to_its_end
 from .exceptions import IdempotencyError
-from .execution import execute
+from .execution import aexecute, execute
 from .http import http_request, is_rest_framework
 from .keys import Key, read_key
 from .operation import current_operation
@@ -18,6 +20,7 @@ from .policy import Policy
 from .problems import IdempotencyAPIException, problem_response
 
 Handler = Callable[..., HttpResponseBase]
+AsyncHandler = Callable[..., Awaitable[HttpResponseBase]]
 
 
 def _rendered(response: HttpResponseBase) -> HttpResponseBase:
@@ -28,9 +31,15 @@ def _rendered(response: HttpResponseBase) -> HttpResponseBase:
     return rendered
 
 
-def _echo(response: HttpResponseBase, policy: Policy, key: Key | None) -> None:
-    if key is not None and key.header is not None:
-        response[policy.header] = key.header
+def _echo(response: HttpResponseBase, key: Key | None) -> HttpResponseBase:
+    for name, line in key.headers if key else ():
+        response[name] = line
+    return response
+
+
+def _refusal(request: HttpRequest, error: IdempotencyError, key: Key | None) -> HttpResponseBase:
+    is_form = key is not None and key.from_field
+    return _echo(problem_response(request, error, is_form=is_form), key)
 
 
 def cover_plain(
@@ -42,10 +51,25 @@ def cover_plain(
         key = read_key(request, policy)
         response = execute(request, policy, key, lambda: _rendered(handler()), apart=apart)
     except IdempotencyError as error:
-        is_form = key is not None and key.from_field
-        response = problem_response(request, error, is_form=is_form)
-    _echo(response, policy, key)
-    return response
+        return _refusal(request, error, key)
+    return _echo(response, key)
+
+
+async def cover_async(
+    request: HttpRequest, policy: Policy, handler: AsyncHandler
+) -> HttpResponseBase:
+    """The same for a coroutine; its client may hang up, and it still comes to its end."""
+
+    async def view() -> HttpResponseBase:
+        return await sync_to_async(_rendered)(await handler())
+
+    key = None
+    try:
+        key = await sync_to_async(read_key)(request, policy)
+        response = await to_its_end(aexecute(request, policy, key, view))
+    except IdempotencyError as error:
+        return await sync_to_async(_refusal)(request, error, key)
+    return _echo(response, key)
 
 
 class RestFrameworkCall:
@@ -82,8 +106,7 @@ class RestFrameworkCall:
     ) -> HttpResponseBase:
         if response is not self._final:
             response = self._finalize(request, response, *args, **kwargs)
-        _echo(response, self._policy, self._key)
-        return response
+        return _echo(response, self._key)
 
 
 def is_entered(request: Any) -> bool:

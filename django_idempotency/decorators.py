@@ -4,7 +4,9 @@ import functools
 import inspect
 from collections.abc import Callable
 from types import MethodType
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar, cast, overload
+
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 
 from . import doors
 from .policy import Options, checked
@@ -21,9 +23,9 @@ def idempotent(view: Any = None, /, **options: Any) -> Any:
     """A repeated request with the same key gets the saved response, and its effect happens once.
 
     Bare (``@idempotent``) or with options (``@idempotent(required=True)``), on a function view, a
-    method, a class, or what ``as_view()`` and ``@api_view`` return. The options are those of
-    :class:`~django_idempotency.policy.Policy`. Raises ImproperlyConfigured, at import, for unknown
-    or wrong-typed options and for async views.
+    method, a class, or what ``as_view()`` and ``@api_view`` return, sync or async. The options are
+    those of :class:`~django_idempotency.policy.Policy`; an async view is never atomic. Raises
+    ImproperlyConfigured, at import, for unknown or wrong-typed options.
     """
     checked(options, "@idempotent")
     return functools.partial(_door, options=options) if view is None else _door(view, options)
@@ -33,7 +35,7 @@ def _door(view: Any, options: Options) -> Any:
     if isinstance(view, type):
         doors.hook(view, options)
         return view
-    doors.refuse_async(view, getattr(view, "__qualname__", repr(view)))
+    doors.refuse_atomic(view, options)
     cls = getattr(view, "cls", None) or getattr(view, "view_class", None)
     if cls is not None:
         return _outside(view, cls, options)
@@ -61,9 +63,13 @@ def _function(view: Callable[..., Any], options: Options) -> Callable[..., Any]:
             return _dispatch(view, merged, args, kwargs)
         return doors.enter(door, view, merged, args, kwargs)
 
-    take_over_transactions(door)
-    setattr(door, doors.OPTIONS, merged)
-    return door
+    async def adoor(*args: Any, **kwargs: Any) -> Any:
+        return await doors.aenter(adoor, view, merged, args, kwargs)
+
+    chosen = functools.wraps(view)(adoor) if iscoroutinefunction(view) else door
+    take_over_transactions(chosen)
+    setattr(chosen, doors.OPTIONS, merged)
+    return chosen
 
 
 def _dispatch(
@@ -83,6 +89,8 @@ def _outside(view: Any, cls: type[Any], options: Options) -> Callable[..., Any]:
         doors.announce(request, cls, options)
         return view(request, *args, **kwargs)
 
+    if iscoroutinefunction(view):
+        markcoroutinefunction(door)
     take_over_transactions(door)
     return door
 
@@ -95,6 +103,8 @@ class _Method:
         self._view = view
         self._call = _function(view, options)
         setattr(self, doors.OPTIONS, _merged(view, options))
+        if iscoroutinefunction(view):
+            markcoroutinefunction(cast(Any, self))
 
     def __set_name__(self, owner: type[Any], name: str) -> None:
         if name == "dispatch":

@@ -7,15 +7,24 @@ have opened.
 """
 
 import functools
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction
 from django.core.exceptions import ImproperlyConfigured
+from django.db import connections
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
-from .calls import Handler, RestFrameworkCall, cover_plain, is_entered, refuse
+from .calls import (
+    AsyncHandler,
+    Handler,
+    RestFrameworkCall,
+    cover_async,
+    cover_plain,
+    is_entered,
+    refuse,
+)
 from .exceptions import UnavailableError
 from .execution import database_of
 from .http import http_request, is_rest_framework
@@ -35,11 +44,37 @@ _HOOKED = "_idempotency_hooked"
 _ENTERED = "_idempotency_entered"
 
 
-def refuse_async(view: Any, name: str) -> None:
-    """Raise ImproperlyConfigured for a coroutine function: async views are not covered yet."""
+def refuse_atomic(view: Any, options: Options) -> None:
+    """Raise ImproperlyConfigured for a coroutine function that is to run in a transaction."""
     # asgiref knows the mark as_view() leaves on Python 3.11, too.
-    if iscoroutinefunction(view):
-        raise ImproperlyConfigured(f"{name} is async, and idempotency covers sync views only.")
+    if options.get("atomic") and iscoroutinefunction(view):
+        raise ImproperlyConfigured(
+            f"{view!r} is async and cannot be atomic: Django has no transactions for coroutines."
+        )
+
+
+def refuse_atomic_handlers(cls: type[Any], options: Options) -> None:
+    """Raise ImproperlyConfigured for a view class with an async handler that is to be atomic."""
+    for name in getattr(cls, "http_method_names", ()):
+        refuse_atomic(getattr(cls, name, None), options)
+
+
+def _refuse_atomic_requests(apart: Collection[str]) -> None:
+    """What Django says of an async view under ATOMIC_REQUESTS; it left the matter to the door."""
+    if any(connections[a].settings_dict["ATOMIC_REQUESTS"] for a in connections if a not in apart):
+        raise RuntimeError(
+            "You cannot use ATOMIC_REQUESTS with async views. Put @transaction.non_atomic_requests"
+            " on the view."
+        )
+
+
+async def _cover_async(
+    request: Any, policy: Policy, handler: AsyncHandler, apart: Collection[str]
+) -> HttpResponseBase:
+    _refuse_atomic_requests(apart)
+    if request.method not in policy.methods or is_entered(request):
+        return await handler()
+    return await cover_async(request, policy, handler)
 
 
 def _cover(
@@ -78,6 +113,18 @@ def _request_in(args: tuple[Any, ...]) -> Any:
         if isinstance(http_request(candidate), HttpRequest):
             return candidate
     raise TypeError("@idempotent covers views, which take the request first")
+
+
+async def aenter(
+    door: AsyncHandler,
+    view: AsyncHandler,
+    options: Options,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> HttpResponseBase:
+    """Call an async function view or method, covered or not."""
+    handler = functools.partial(view, *args, **kwargs)
+    return await _cover_async(_request_in(args), resolve(options), handler, apart_of(door))
 
 
 def _instance_behind(request: Any, door: Handler, args: tuple[Any, ...]) -> Any:
@@ -145,16 +192,23 @@ def _protect(view: Any, request: HttpRequest, of_dispatch: Options | None) -> bo
     policy = resolve({name: value for layer in layers for name, value in layer.items()})
     if not layers or request.method not in policy.methods:
         return False
-    refuse_async(handler, f"{type(view).__name__}.{(request.method or '').lower()}")
+    protected = _protected(view, handler, policy)
+    setattr(view, (request.method or "").lower(), functools.wraps(handler)(protected))
+    return True
+
+
+def _protected(view: Any, handler: Any, policy: Policy) -> Callable[..., Any]:
     apart = apart_of(type(view).dispatch)
 
-    @functools.wraps(handler)
     def protected(request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
         call = functools.partial(handler, request, *args, **kwargs)
         return _cover(request, policy, call, view, apart)
 
-    setattr(view, (request.method or "").lower(), protected)
-    return True
+    def aprotected(request: Any, *args: Any, **kwargs: Any) -> Awaitable[HttpResponseBase]:
+        call: AsyncHandler = functools.partial(handler, request, *args, **kwargs)
+        return _cover_async(request, policy, call, apart)
+
+    return aprotected if iscoroutinefunction(handler) else protected
 
 
 def dispatched(
@@ -169,15 +223,12 @@ def dispatched(
     covered = _protect(view, request, of_dispatch)
     if covered:
         setattr(view, _ENTERED, request)
+    if getattr(view, "view_is_async", False):
+        _refuse_atomic_requests(apart_of(type(view).dispatch))
+        return dispatch()
     # In a TestCase, REST framework's set_rollback() must find a transaction that is the request's.
     with request_transactions(apart_of(type(view).dispatch), joined_only=covered):
         return dispatch()
-
-
-def refuse_async_handlers(cls: type[Any]) -> None:
-    """Raise ImproperlyConfigured for a view class with an async handler."""
-    for name in getattr(cls, "http_method_names", ()):
-        refuse_async(getattr(cls, name, None), f"{cls.__name__}.{name}")
 
 
 def hook(cls: type[Any], options: Options | None = None, *, subclasses: bool = True) -> None:
@@ -187,7 +238,7 @@ def hook(cls: type[Any], options: Options | None = None, *, subclasses: bool = T
     the project's to change keeps its ``subclasses`` as they are.
     """
     if options is not None:
-        refuse_async_handlers(cls)
+        refuse_atomic_handlers(cls, options)
         setattr(cls, OPTIONS, {**getattr(cls, OPTIONS, {}), **options})
     if getattr(cls.dispatch, _HOOKED, False):
         return

@@ -4,6 +4,9 @@ from typing import Any
 
 from django.http import HttpRequest
 
+#: The form field that carries the key, where nobody names another.
+KEY_FIELD = "idempotency_key"
+
 
 def http_request(request: Any) -> HttpRequest:
     """Django's own request: REST framework's Request is a wrapper around it."""

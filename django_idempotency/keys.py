@@ -11,9 +11,10 @@ from typing import Any, cast
 
 from django.conf import settings
 from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
 
 from . import conf
-from .exceptions import KeyInvalidError
+from .exceptions import KeyInvalidError, KeyMissingError
 from .http import form_fields, http_request
 from .policy import Policy
 
@@ -32,16 +33,16 @@ _SCOPE_LENGTH = 255
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key, and the header it came in as the client wrote it (None where it came otherwise)."""
+    """A key, and the headers it came in as the client wrote them (none where it came otherwise)."""
 
     value: str
-    header: str | None = None
+    headers: tuple[tuple[str, str], ...] = ()
     from_field: bool = False
 
 
 def _visible(value: str) -> str:
     if not _VISIBLE.fullmatch(value):
-        raise KeyInvalidError("An idempotency key is 1 to 255 visible ASCII characters.")
+        raise KeyInvalidError(_("An idempotency key is 1 to 255 visible ASCII characters."))
     return value
 
 
@@ -51,7 +52,7 @@ def parse_header(header: str) -> str:
     if quoted := _QUOTED.fullmatch(text):
         return _visible(_ESCAPED.sub(r"\1", quoted[1]))
     if _NOT_IN_BARE.intersection(text):
-        raise KeyInvalidError("Send one idempotency key: no list, no parameters, no open quote.")
+        raise KeyInvalidError(_("Send one idempotency key: no list, no parameters, no open quote."))
     return _visible(text)
 
 
@@ -66,14 +67,33 @@ def _from_field(request: HttpRequest, field: str) -> Key | None:
     return None if value is None else Key(_visible(str(value)), from_field=True)
 
 
-def read_key(request: HttpRequest, policy: Policy) -> Key | None:
-    """The request's key, or None when it brings none; raises KeyInvalidError."""
+def _from_headers(request: HttpRequest, names: tuple[str, ...]) -> Key | None:
+    lines = ((name, request.META.get("HTTP_" + name.upper().replace("-", "_"))) for name in names)
+    sent = tuple((name, line) for name, line in lines if line is not None)
+    keys = {parse_header(line) for name, line in sent}
+    if len(keys) > 1:
+        raise KeyInvalidError(_("The headers carry different idempotency keys."))
+    return Key(keys.pop(), headers=sent) if keys else None
+
+
+def _sent_key(request: HttpRequest, policy: Policy) -> Key | None:
     if policy.get_key is not None:
         return _from_callable(request, policy)
-    header = request.META.get("HTTP_" + policy.header.upper().replace("-", "_"))
-    if header is not None:
-        return Key(parse_header(header), header=header)
-    return _from_field(request, policy.field) if policy.field else None
+    key = _from_headers(request, policy.headers)
+    return _from_field(request, policy.field) if key is None and policy.field else key
+
+
+def read_key(request: HttpRequest, policy: Policy) -> Key | None:
+    """The request's key, or None when it brings none, or keys are switched off.
+
+    Raises KeyInvalidError, and KeyMissingError where the policy requires one.
+    """
+    if not conf.enabled():
+        return None
+    key = _sent_key(request, policy)
+    if key is None and policy.required:
+        raise KeyMissingError
+    return key
 
 
 def _kind(user: Any) -> str:
@@ -102,7 +122,7 @@ def _of_credential(request: HttpRequest) -> str | None:
 def _of_anyone(key: str) -> str:
     if len(key) < _SECRET_LENGTH:
         raise KeyInvalidError(
-            f"Without a login the idempotency key is a secret: {_SECRET_LENGTH} characters or more."
+            _("Without a login the idempotency key is a secret: 16 characters or more.")
         )
     return "anonymous"
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
@@ -20,12 +20,15 @@ from . import conf
 
 Options = Mapping[str, Any]
 
+# Longer than most orders take, shorter than the spinner a person gives up on.
+_PATIENCE_OF_A_PERSON = timedelta(seconds=5)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """The options of one covered view. Durations are timedeltas, sizes are bytes."""
 
-    header: str = "Idempotency-Key"
+    header: str | Collection[str] = "Idempotency-Key"
     field: str | None = None
     get_key: Callable[[HttpRequest], str | None] | None = None
     required: bool = False
@@ -38,7 +41,7 @@ class Policy:
     # Longer than the time-out of common application servers (30 s), so that a claim which nothing
     # but the clock protects is not taken from a worker that is merely slow.
     lease: timedelta = timedelta(seconds=60)
-    wait: timedelta = timedelta(0)
+    wait: timedelta | None = None
     # A waiter occupies a thread of the server: two leave half of the smallest usual pool (4) free.
     max_waiters: int = 2
     keep_response: Callable[[HttpResponseBase], bool] | None = None
@@ -47,6 +50,19 @@ class Policy:
     max_attempts: int | None = None
     max_response_bytes: int = 1024 * 1024
 
+    @property
+    def headers(self) -> tuple[str, ...]:
+        """The names of the request headers that may carry the key."""
+        return (self.header,) if isinstance(self.header, str) else tuple(self.header)
+
+    def for_a_person(self) -> "Policy":
+        """The same, where the second of two clicks is to show what came of the first."""
+        return self if self.wait is not None else replace(self, wait=_PATIENCE_OF_A_PERSON)
+
+    def for_a_coroutine(self) -> "Policy":
+        """The same without a transaction, which cannot be held while others use its thread."""
+        return replace(self, atomic=False) if self.atomic else self
+
 
 def _is_text(value: object) -> bool:
     return isinstance(value, str) and value != ""
@@ -54,6 +70,11 @@ def _is_text(value: object) -> bool:
 
 def _is_header(value: object) -> bool:
     return isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9-]+", value) is not None
+
+
+def _is_headers(value: object) -> bool:
+    several = isinstance(value, list | tuple) and value != [] and value != ()
+    return _is_header(value) or (several and all(map(_is_header, cast(list[object], value))))
 
 
 def _is_alias(value: object) -> bool:
@@ -78,7 +99,7 @@ _A_MOMENT = timedelta(milliseconds=1)
 
 # For each option: what it must be, in words, and whether a value is that.
 _RULES: dict[str, tuple[str, Callable[[object], bool]]] = {
-    "header": ("a header name", _is_header),
+    "header": ("a header name or a list of some", _is_headers),
     "field": ("a form field's name or None", lambda value: value is None or _is_text(value)),
     "get_key": ("a callable(request) or None", lambda value: value is None or callable(value)),
     "required": ("True or False", lambda value: isinstance(value, bool)),
@@ -87,7 +108,10 @@ _RULES: dict[str, tuple[str, Callable[[object], bool]]] = {
     "fingerprint": ("a callable(request) or None", lambda value: value is None or callable(value)),
     "retention": ("a positive timedelta", lambda value: _is_duration(value, _A_MOMENT)),
     "lease": ("a positive timedelta", lambda value: _is_duration(value, _A_MOMENT)),
-    "wait": ("a timedelta, zero or more", lambda value: _is_duration(value, timedelta(0))),
+    "wait": (
+        "a timedelta, zero or more, or None",
+        lambda value: value is None or _is_duration(value, timedelta(0)),
+    ),
     "max_waiters": ("a whole number from 0", lambda value: _is_number(value, 0)),
     "keep_response": (
         "a callable(response) or None",

@@ -108,11 +108,18 @@ def _body(response: HttpResponseBase, limit: int) -> bytes | None:
     return content if len(content) <= limit else None
 
 
-def stored(response: HttpResponseBase, limit: int) -> StoredResponse:
-    """The lasting parts of a rendered response; a body of more than ``limit`` bytes is not one."""
+def stored(
+    response: HttpResponseBase, limit: int, *, language: str | None = None
+) -> StoredResponse:
+    """The lasting parts of a rendered response; a body of more than ``limit`` bytes is not one.
+
+    ``language`` is what it is written in, where the response itself does not say so.
+    """
     headers = [
         (name, value) for name, value in response.items() if name.lower() not in _NEVER_STORED
     ]
+    if language is not None and not response.has_header("Content-Language"):
+        headers.append(("Content-Language", language))
     return StoredResponse(response.status_code, headers, _body(response, limit))
 
 

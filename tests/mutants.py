@@ -73,7 +73,7 @@ MUTANTS = (
         "completion-in-its-own-commit",
         (
             (
-                "execution",
+                "attempts",
                 "                if fate is not Verdict.ROLL_BACK:\n"
                 "                    self.phase = _Phase.SAVE\n"
                 "                    self._settle(response, fate)\n"
@@ -140,8 +140,8 @@ MUTANTS = (
         "locked-taken-for-lost",
         (
             (
-                "execution",
-                "            return self._transaction(patiently=True)\n",
+                "attempts",
+                "            return self._transaction(view, patiently=True)\n",
                 '            raise TransitionError("locked") from None\n',
             ),
         ),
@@ -184,7 +184,7 @@ MUTANTS = (
         "raised-commit-taken-for-rolled-back",
         (
             (
-                "execution",
+                "attempts",
                 "                return self._after_commit_raised(error)\n",
                 "                raise error\n",
             ),

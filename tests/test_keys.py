@@ -84,7 +84,9 @@ def test_key_comes_from_a_form_field(data: dict[str, str], key: Key | None) -> N
 def test_header_wins_over_the_field() -> None:
     """One key for one request."""
     request = RequestFactory().post("/", {"k": "field"}, headers={"Idempotency-Key": "header"})
-    assert read_key(request, Policy(field="k")) == Key("header", header="header")
+    assert read_key(request, Policy(field="k")) == Key(
+        "header", headers=(("Idempotency-Key", "header"),)
+    )
 
 
 def test_scope_tells_callers_apart() -> None:

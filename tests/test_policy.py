@@ -100,7 +100,7 @@ class Async(View):
 @pytest.mark.parametrize(
     "view", [coroutine, Async, Async.as_view()], ids=["def", "class", "as_view"]
 )
-def test_async_view_is_refused_at_import(view: Any) -> None:
-    """Until they are covered, that is said clearly."""
+def test_async_view_in_a_transaction_is_refused_at_import(view: Any) -> None:
+    """A promise that could not be kept is not made."""
     with pytest.raises(ImproperlyConfigured, match="async"):
-        idempotent(view)
+        idempotent(atomic=True)(view)

@@ -12,14 +12,14 @@ import pytest
 from django.db import connections
 from django.test import Client
 
+from django_idempotency.attempts import Attempt
 from django_idempotency.claims import Claim
-from django_idempotency.execution import _Attempt
 
 Reply = Any
 
 #: Where an owner can stop: with his claim and without a transaction; and after a failed view.
 POINTS: dict[str, tuple[type[Any], str]] = {
-    "begin": (_Attempt, "_in_transaction"),
+    "begin": (Attempt, "_in_transaction"),
     "late release": (Claim, "release_late"),
 }
 

@@ -11,10 +11,10 @@ import pytest
 from django.db import connection, connections, transaction
 from pytest_django import Settings
 
+from django_idempotency.attempts import Attempt
 from django_idempotency.claims import Claim, obtain
 from django_idempotency.dialects import dialect_of
 from django_idempotency.exceptions import InProgressError, TransitionError, UnavailableError
-from django_idempotency.execution import _Attempt
 from django_idempotency.models import IdempotencyRecord, Status, UtcNow
 from django_idempotency.policy import Policy
 from django_idempotency.store import Intent, Store, StoredResponse
@@ -101,13 +101,13 @@ def test_eager_duplicates_do_not_fence_each_other_off_for_ever(
     key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """8 of them for 3 s, while every owner needs 300 ms between his claim and his lock."""
-    original = _Attempt._in_transaction
+    original = Attempt._in_transaction
 
-    def late(self: _Attempt) -> Any:
+    def late(self: Attempt, view: Any) -> Any:
         time.sleep(0.3)
-        return original(self)
+        return original(self, view)
 
-    monkeypatch.setattr(_Attempt, "_in_transaction", late)
+    monkeypatch.setattr(Attempt, "_in_transaction", late)
     monkeypatch.setattr(type(dialect_of(connection)), "grace", 0.1)
     began = time.monotonic()
     finished: list[float] = []

@@ -1,0 +1,76 @@
+"""The mixin doors for view classes: REST framework's and Django's own, forms among them."""
+
+from dataclasses import fields
+from typing import Any, ClassVar
+
+from . import doors
+from .http import KEY_FIELD
+from .policy import Options, Policy, checked
+
+_PREFIX = "idempotency_"
+_METHODS = {
+    "get_key": "get_idempotency_key",
+    "scope": "get_idempotency_scope",
+    "fingerprint": "get_idempotency_fingerprint",
+}
+
+
+def _attributes(cls: type[Any]) -> Options:
+    given: dict[str, Any] = {}
+    for base in reversed(cls.__mro__):
+        if base is not IdempotencyMixin:
+            given |= {name: value for name, value in vars(base).items() if name.startswith(_PREFIX)}
+    # Callables are options, not methods: getattr would bind them.
+    return {
+        name.removeprefix(_PREFIX): getattr(value, "__func__", value)
+        if isinstance(value, staticmethod)
+        else value
+        for name, value in given.items()
+    }
+
+
+class IdempotencyMixin:
+    """Every covered request of the view runs once per key, and repeats get the saved response.
+
+    Options are class attributes with the prefix ``idempotency_``: ``idempotency_required = True``.
+    A view that takes the key, the scope or the fingerprint from elsewhere may define
+    ``get_idempotency_key(self, request)``, ``get_idempotency_scope(self, request)`` or
+    ``get_idempotency_fingerprint(self, request)``. Unknown or wrong-typed options raise
+    ImproperlyConfigured when the class is made.
+    """
+
+    _idempotency_given: ClassVar[Options] = {}
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._idempotency_given = checked(_attributes(cls), cls.__qualname__)
+        if hasattr(cls, "dispatch"):
+            doors.refuse_atomic_handlers(cls, cls._idempotency_given)
+            doors.hook(cls)
+
+    def get_idempotency_options(self) -> Options:
+        """The options this instance was given: as attributes, by methods, by ``as_view()``."""
+        own = {
+            name.removeprefix(_PREFIX): value
+            for name, value in vars(self).items()
+            if name.startswith(_PREFIX)
+        }
+        methods = {
+            option: getattr(self, name) for option, name in _METHODS.items() if hasattr(self, name)
+        }
+        return {**self._idempotency_given, **methods, **checked(own, type(self).__qualname__)}
+
+
+class IdempotencyFormMixin(IdempotencyMixin):
+    """The same for Django's ``FormView``, ``CreateView`` and their like.
+
+    The key comes in the hidden field of ``{% idempotency_key %}``, and the second of two clicks
+    waits for what the first brings.
+    """
+
+    idempotency_field: ClassVar[str | None] = KEY_FIELD
+
+
+# as_view() and @action take options for which the class has an attribute.
+for _option in fields(Policy):
+    setattr(IdempotencyMixin, _PREFIX + _option.name, _option.default)
