@@ -86,7 +86,7 @@ def _outside(view: Any, cls: type[Any], options: Options) -> Callable[..., Any]:
 
     @functools.wraps(view)
     def door(request: Any, *args: Any, **kwargs: Any) -> Any:
-        doors.announce(request, cls, options)
+        doors.announce(request, cls, options, door)
         return view(request, *args, **kwargs)
 
     if iscoroutinefunction(view):

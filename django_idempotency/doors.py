@@ -8,6 +8,7 @@ have opened.
 
 import functools
 from collections.abc import Awaitable, Callable, Collection, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction
@@ -68,15 +69,6 @@ def _refuse_atomic_requests(apart: Collection[str]) -> None:
         )
 
 
-async def _cover_async(
-    request: Any, policy: Policy, handler: AsyncHandler, apart: Collection[str]
-) -> HttpResponseBase:
-    _refuse_atomic_requests(apart)
-    if request.method not in policy.methods or is_entered(request):
-        return await handler()
-    return await cover_async(request, policy, handler)
-
-
 def _cover(
     request: Any, policy: Policy, handler: Handler, view: Any, apart: Collection[str]
 ) -> HttpResponseBase:
@@ -123,8 +115,15 @@ async def aenter(
     kwargs: dict[str, Any],
 ) -> HttpResponseBase:
     """Call an async function view or method, covered or not."""
+    request = _request_in(args)
+    policy = resolve(options)
     handler = functools.partial(view, *args, **kwargs)
-    return await _cover_async(_request_in(args), resolve(options), handler, apart_of(door))
+    if is_entered(request):
+        return await handler()
+    _refuse_atomic_requests(apart_of(door))
+    if request.method not in policy.methods:
+        return await handler()
+    return await cover_async(request, policy, handler)
 
 
 def _instance_behind(request: Any, door: Handler, args: tuple[Any, ...]) -> Any:
@@ -173,8 +172,8 @@ def _layers(
     """The options of every door this call goes through, the strongest last."""
     attributes = getattr(view, "get_idempotency_options", None)
     yield attributes() if attributes else None
-    for cls, options in getattr(request, _OUTER, ()):
-        yield options if isinstance(view, cls) else None
+    for outer in _doors_outside(view, request):
+        yield outer.options
     yield getattr(type(view), OPTIONS, None)
     for cls in type(view).__mro__:
         yield getattr(vars(cls).get("dispatch"), OPTIONS, None)
@@ -192,21 +191,21 @@ def _protect(view: Any, request: HttpRequest, of_dispatch: Options | None) -> bo
     policy = resolve({name: value for layer in layers for name, value in layer.items()})
     if not layers or request.method not in policy.methods:
         return False
-    protected = _protected(view, handler, policy)
+    protected = _protected(view, handler, policy, _apart_of(view, request))
     setattr(view, (request.method or "").lower(), functools.wraps(handler)(protected))
     return True
 
 
-def _protected(view: Any, handler: Any, policy: Policy) -> Callable[..., Any]:
-    apart = apart_of(type(view).dispatch)
-
+def _protected(
+    view: Any, handler: Any, policy: Policy, apart: Collection[str]
+) -> Callable[..., Any]:
     def protected(request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
         call = functools.partial(handler, request, *args, **kwargs)
         return _cover(request, policy, call, view, apart)
 
     def aprotected(request: Any, *args: Any, **kwargs: Any) -> Awaitable[HttpResponseBase]:
-        call: AsyncHandler = functools.partial(handler, request, *args, **kwargs)
-        return _cover_async(request, policy, call, apart)
+        call = functools.partial(handler, request, *args, **kwargs)
+        return call() if is_entered(request) else cover_async(request, policy, call)
 
     return aprotected if iscoroutinefunction(handler) else protected
 
@@ -223,11 +222,12 @@ def dispatched(
     covered = _protect(view, request, of_dispatch)
     if covered:
         setattr(view, _ENTERED, request)
+    apart = _apart_of(view, request)
     if getattr(view, "view_is_async", False):
-        _refuse_atomic_requests(apart_of(type(view).dispatch))
+        _refuse_atomic_requests(apart)
         return dispatch()
     # In a TestCase, REST framework's set_rollback() must find a transaction that is the request's.
-    with request_transactions(apart_of(type(view).dispatch), joined_only=covered):
+    with request_transactions(apart, joined_only=covered):
         return dispatch()
 
 
@@ -269,6 +269,26 @@ def _hook_subclasses(cls: type[Any]) -> None:
     cls.__init_subclass__ = hooked
 
 
-def announce(request: HttpRequest, cls: type[Any], options: Options) -> None:
+@dataclass(frozen=True, slots=True)
+class _Outside:
+    """A door around a class's callback: what it asks for, and what it is kept out of."""
+
+    cls: type[Any]
+    options: Options
+    apart: Collection[str]
+
+
+def announce(request: HttpRequest, cls: type[Any], options: Options, door: Any) -> None:
     """Tell the class's dispatch what a door outside of it asks for this request."""
-    vars(request).setdefault(_OUTER, []).append((cls, options))
+    outside = _Outside(cls, options, apart_of(door))
+    vars(request).setdefault(_OUTER, []).append(outside)
+
+
+def _doors_outside(view: Any, request: HttpRequest) -> list[_Outside]:
+    return [door for door in getattr(request, _OUTER, ()) if isinstance(view, door.cls)]
+
+
+def _apart_of(view: Any, request: HttpRequest) -> Collection[str]:
+    """The aliases the project keeps out of a class's ATOMIC_REQUESTS, wherever it says so."""
+    said = [door.apart for door in _doors_outside(view, request)]
+    return frozenset(apart_of(type(view).dispatch)).union(*said)

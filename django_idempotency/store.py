@@ -15,6 +15,7 @@ from enum import Enum, auto
 from typing import Any
 
 from django.db import DatabaseError, connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from .dialects import Dialect, dialect_of
 from .models import Status
@@ -96,8 +97,12 @@ class Store:
 
     def __init__(self, alias: str) -> None:
         self.alias = alias
-        self.connection = connections[alias]
         self.dialect, self._texts = _words(alias)
+
+    @property
+    def connection(self) -> BaseDatabaseWrapper:
+        """The calling thread's: a coroutine whose client has gone goes on in another."""
+        return connections[self.alias]
 
     @property
     def joined(self) -> bool:

@@ -1,4 +1,4 @@
-"""A real gunicorn in front of the test app: several processes, several threads, one database."""
+"""A real server in front of the test app: several processes or threads, one database."""
 
 import os
 import re
@@ -6,11 +6,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-_LISTENING = re.compile(r"Listening at: (http://\S+)")
+# gunicorn says "Listening at: ...", uvicorn "Uvicorn running on ...".
+_LISTENING = re.compile(r"(?:Listening at:|running on) (http://[\d.:]+)")
 
 
 def _address(log: Path, server: subprocess.Popen[bytes]) -> str:
@@ -23,19 +24,40 @@ def _address(log: Path, server: subprocess.Popen[bytes]) -> str:
 
 
 @contextmanager
-def gunicorn(folder: Path, *, workers: int = 4, threads: int = 8) -> Iterator[str]:
-    """Serve the test app on a free port; yields its address."""
-    log = folder / "gunicorn.log"
-    command = [
-        *(sys.executable, "-m", "gunicorn", "tests.wsgi", "--bind", "127.0.0.1:0"),
-        *("--workers", str(workers), "--threads", str(threads), "--graceful-timeout", "2"),
-    ]
-    defaults = {"DJANGO_SETTINGS_MODULE": "tests.settings", "IDEMPOTENCY_TEST_CONN_MAX_AGE": "60"}
-    environment = defaults | os.environ
+def _served(log: Path, command: Sequence[str], environment: dict[str, str]) -> Iterator[str]:
+    defaults = {"DJANGO_SETTINGS_MODULE": "tests.settings", **environment}
     with log.open("wb") as output:
-        server = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
+        server = subprocess.Popen(
+            [sys.executable, "-m", *command],
+            stdout=output,
+            stderr=output,
+            env=defaults | os.environ,
+        )
     try:
         yield _address(log, server)
     finally:
         server.send_signal(signal.SIGTERM)
         server.wait(timeout=20)
+
+
+@contextmanager
+def gunicorn(folder: Path, *, workers: int = 4, threads: int = 8) -> Iterator[str]:
+    """Serve the test app on a free port; yields its address."""
+    command = [
+        *("gunicorn", "tests.wsgi", "--bind", "127.0.0.1:0", "--graceful-timeout", "2"),
+        *("--workers", str(workers), "--threads", str(threads)),
+    ]
+    kept = {"IDEMPOTENCY_TEST_CONN_MAX_AGE": "60"}
+    with _served(folder / "gunicorn.log", command, kept) as address:
+        yield address
+
+
+@contextmanager
+def uvicorn(folder: Path) -> Iterator[str]:
+    """The same by ASGI, in one process; Django gives each request a thread of its own."""
+    command = [
+        *("uvicorn", "tests.asgi:application", "--host", "127.0.0.1", "--port", "0"),
+        *("--no-access-log", "--lifespan", "off", "--timeout-graceful-shutdown", "2"),
+    ]
+    with _served(folder / "uvicorn.log", command, {}) as address:
+        yield address

@@ -8,7 +8,7 @@ from django.urls import path
 
 from django_idempotency.decorators import idempotent
 
-from . import views
+from . import aviews, views
 
 #: The doors that pass the shared contract.
 PLAIN_DOORS: dict[str, Any] = {
@@ -52,12 +52,15 @@ if find_spec("rest_framework"):
         "token": api.TokenApi.as_view(),
     }
 
+ASYNC = [f"/{name}/" for name in aviews.DOORS]
 API = [f"/{name}/" for name in API_DOORS]
 DOORS = [*(f"/{name}/" for name in PLAIN_DOORS), *API]
 
+EVERY_DOOR = PLAIN_DOORS | API_DOORS | aviews.DOORS | aviews.OTHERS | OTHERS
+
 urlpatterns = [
     path("admin/", admin.site.urls),
-    *(path(f"{name}/", view) for name, view in (PLAIN_DOORS | API_DOORS | OTHERS).items()),
+    *(path(f"{name}/", view) for name, view in EVERY_DOOR.items()),
 ]
 
 
