@@ -8,7 +8,7 @@ from typing import Any, TypeVar, cast, overload
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 
-from . import doors
+from . import doors, ninja
 from .policy import Options, checked
 from .transactions import take_over_transactions
 
@@ -41,6 +41,9 @@ def _door(view: Any, options: Options) -> Any:
         return _outside(view, cls, options)
     if inspect.isfunction(view) and _is_in_class_body(view):
         return _Method(view, options)
+    operation = doors.bound_instance(view)
+    if ninja.is_operation(operation):
+        return ninja.checked_first(operation, _function(view, options))
     return _function(view, options)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from unittest import mock
 
 import pytest
 from django.db import connection
@@ -80,9 +81,8 @@ def owner(conflict: Callable[[], object]) -> Iterator[BaseDatabaseWrapper]:
     other = connection.copy()
     other.set_autocommit(False)
     record = IdempotencyRecord.objects.get()
-    store = Store("default")
-    store.connection = other
-    assert store.lock(record.pk, record.token, wait=None)
+    with mock.patch.object(Store, "connection", other):
+        assert Store("default").lock(record.pk, record.token, wait=None)
     yield other
     other.rollback()
     other.close()

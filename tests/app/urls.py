@@ -8,7 +8,7 @@ from django.urls import path
 
 from django_idempotency.decorators import idempotent
 
-from . import aviews, views
+from . import aviews, ninja, views
 
 #: The doors that pass the shared contract.
 PLAIN_DOORS: dict[str, Any] = {
@@ -60,6 +60,7 @@ EVERY_DOOR = PLAIN_DOORS | API_DOORS | aviews.DOORS | aviews.OTHERS | OTHERS
 
 urlpatterns = [
     path("admin/", admin.site.urls),
+    path("ninja/", ninja.api.urls),
     *(path(f"{name}/", view) for name, view in EVERY_DOOR.items()),
 ]
 

@@ -36,7 +36,7 @@ def lasting(response: HttpResponse) -> dict[str, str]:
     return {name: value for name, value in response.items() if name not in MARKS}
 
 
-@pytest.mark.parametrize("door", [*DOORS, *ASYNC])
+@pytest.mark.parametrize("door", [*DOORS, *ASYNC, "/ninja/door/"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_repeated_request_gets_the_first_reply(
     door: str, kind: str, key: str, post: Post, atomic_requests: bool
@@ -55,7 +55,7 @@ def test_repeated_request_gets_the_first_reply(
     assert IdempotencyRecord.objects.get().attempts == 1
 
 
-@pytest.mark.parametrize("door", [*DOORS, *ASYNC])
+@pytest.mark.parametrize("door", [*DOORS, *ASYNC, "/ninja/door/"])
 def test_request_without_a_key_runs_each_time(door: str, post: Post, atomic_requests: bool) -> None:
     """Nothing is recorded and nothing is replayed."""
     replies = {body(post(door)) for _ in range(2)}
@@ -63,7 +63,7 @@ def test_request_without_a_key_runs_each_time(door: str, post: Post, atomic_requ
     assert not IdempotencyRecord.objects.exists()
 
 
-@pytest.mark.parametrize("door", [*DOORS, *ASYNC])
+@pytest.mark.parametrize("door", [*DOORS, *ASYNC, "/ninja/door/"])
 def test_other_body_is_refused(door: str, key: str, post: Post, atomic_requests: bool) -> None:
     """422, and the view does not run."""
     post(door, key)
@@ -73,7 +73,7 @@ def test_other_body_is_refused(door: str, key: str, post: Post, atomic_requests:
     assert other["Idempotency-Key"] == key
 
 
-@pytest.mark.parametrize("door", [*DOORS, *ASYNC])
+@pytest.mark.parametrize("door", [*DOORS, *ASYNC, "/ninja/door/"])
 def test_uncovered_method_ignores_the_key(
     door: str, key: str, client: Client, atomic_requests: bool
 ) -> None:

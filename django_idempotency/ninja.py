@@ -1,0 +1,59 @@
+"""Django Ninja's hook: ``@decorate_view(idempotent)`` below ``@api.post(...)``.
+
+Ninja authenticates and throttles inside the call that its hook decorates. Here that is done first:
+a reply is replayed only to whom an operation would answer.
+"""
+
+import functools
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from asgiref.sync import iscoroutinefunction
+from django.core.exceptions import ImproperlyConfigured
+
+_CHECKED = "_idempotency_checked"
+
+
+def is_operation(instance: Any) -> bool:
+    """Whether a decorated method is the ``run`` of one of Ninja's operations."""
+    return any(cls.__module__ == "ninja.operation" for cls in type(instance).__mro__)
+
+
+def _checks_of(operation: Any) -> Callable[[Any], Any]:
+    checks: Callable[[Any], Any] | None = getattr(operation, "_run_checks", None)
+    if checks is None:
+        raise ImproperlyConfigured(f"{operation!r} cannot be asked to authenticate first.")
+    return checks
+
+
+def _check_once(operation: Any, checks: Callable[[Any], Any]) -> None:
+    """Let ``run`` skip what the door has done for this request."""
+
+    def skipping(request: Any) -> Any:
+        return None if getattr(request, _CHECKED, None) is operation else checks(request)
+
+    async def askipping(request: Any) -> Any:
+        return None if getattr(request, _CHECKED, None) is operation else await checks(request)
+
+    operation._run_checks = askipping if iscoroutinefunction(checks) else skipping
+
+
+def checked_first(operation: Any, door: Callable[..., Any]) -> Callable[..., Any]:
+    """``door``, entered only by requests that the operation's own checks let pass."""
+    checks = _checks_of(operation)
+    _check_once(operation, checks)
+
+    @functools.wraps(door)
+    def checked(request: Any, *args: Any, **kwargs: Any) -> Any:
+        refused = checks(request)
+        setattr(request, _CHECKED, operation)
+        return refused or door(request, *args, **kwargs)
+
+    @functools.wraps(door)
+    async def achecked(request: Any, *args: Any, **kwargs: Any) -> Any:
+        checking: Awaitable[Any] = checks(request)
+        refused = await checking
+        setattr(request, _CHECKED, operation)
+        return refused or await door(request, *args, **kwargs)
+
+    return achecked if iscoroutinefunction(checks) else checked

@@ -1,0 +1,9 @@
+"""The test client of REST framework's, where that is installed."""
+
+from rest_framework.test import APIClient
+
+from .clients import IdempotencyClientMixin
+
+
+class IdempotencyAPIClient(IdempotencyClientMixin, APIClient):
+    """REST framework's test client with a fresh key in each covered request."""
