@@ -11,7 +11,7 @@ from rest_framework.generics import GenericAPIView
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.response import Response
 from rest_framework.views import APIView
-from rest_framework.viewsets import ViewSet
+from rest_framework.viewsets import ModelViewSet, ViewSet
 
 from django_idempotency.decorators import idempotent
 from django_idempotency.rest_framework import IdempotencyMixin
@@ -108,6 +108,21 @@ class Orders(IdempotencyMixin, ViewSet):
     @action(detail=False, methods=["post"])
     @idempotent(methods=())
     def free(self, request: Any) -> Any:
+        return kitchen(request)
+
+
+class ModelOrders(IdempotencyMixin, ModelViewSet[Order]):
+    """The mixin on a ModelViewSet, whose own methods answer."""
+
+    queryset = Order.objects.all()
+
+    def list(self, request: Any, *args: Any, **kwargs: Any) -> Any:
+        return kitchen(request)
+
+    def create(self, request: Any, *args: Any, **kwargs: Any) -> Any:
+        return kitchen(request)
+
+    def partial_update(self, request: Any, *args: Any, **kwargs: Any) -> Any:
         return kitchen(request)
 
 

@@ -14,6 +14,8 @@ from . import aviews, ninja, views
 PLAIN_DOORS: dict[str, Any] = {
     "function": views.function,
     "called": views.called,
+    "wrapped": views.wrapped,
+    "wrapping": views.wrapping,
     "class": views.Decorated.as_view(),
     "method": views.Method.as_view(),
     "as-view": idempotent(views.Plain.as_view()),
@@ -45,6 +47,8 @@ if find_spec("rest_framework"):
         "twice": api.Twice.as_view(),
         "viewset": api.Orders.as_view({"get": "list", "post": "create"}),
         "viewset/extra": api.Orders.as_view({"get": "list", "post": "extra"}),
+        "model": api.ModelOrders.as_view({"get": "list", "post": "create"}),
+        "model/partial": api.ModelOrders.as_view({"get": "list", "post": "partial_update"}),
         "action": api.OneAction.as_view({"get": "list", "post": "create"}),
     }
     OTHERS |= {

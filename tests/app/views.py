@@ -22,7 +22,10 @@ from django.template import engines
 from django.template.response import TemplateResponse
 from django.utils.decorators import method_decorator
 from django.views import View
+from django.views.decorators.cache import cache_control, never_cache
 from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_http_methods
+from django.views.decorators.vary import vary_on_headers
 
 from django_idempotency.decorators import idempotent
 
@@ -228,6 +231,26 @@ def called(request: Any) -> Any:
 @idempotent
 def exempt(request: Any) -> Any:
     """A door for clients without a browser."""
+    return kitchen(request)
+
+
+@csrf_exempt
+@never_cache
+@cache_control(private=True)
+@vary_on_headers("Accept")
+@require_http_methods(["GET", "POST", "PATCH"])
+@idempotent
+def wrapped(request: Any) -> Any:
+    """Below everything that is usually put around a view."""
+    return kitchen(request)
+
+
+@idempotent
+@require_http_methods(["GET", "POST", "PATCH"])
+@cache_control(private=True)
+@csrf_exempt
+def wrapping(request: Any) -> Any:
+    """Above it."""
     return kitchen(request)
 
 

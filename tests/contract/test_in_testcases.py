@@ -7,7 +7,7 @@ from django.test import TestCase, TransactionTestCase
 
 from django_idempotency.models import IdempotencyRecord
 from tests.app.models import Order
-from tests.app.urls import DOORS
+from tests.app.urls import API, DOORS
 from tests.conftest import atomic_requests_on
 
 KEY = "k" * 32
@@ -28,7 +28,7 @@ class _Contract:
             assert self._post(door, "unauthorized").status_code == 401
             assert Order.objects.count() == before + 1
             assert self._post(door, "order").status_code in (201, 422)
-            if "Accept" in self._post(door, "order").get("Vary", ""):
+            if door in API:
                 IdempotencyRecord.objects.all().delete()
                 assert self._post(door, "invalid").status_code == 400
                 assert Order.objects.count() >= before + 1
