@@ -19,6 +19,11 @@ def is_operation(instance: Any) -> bool:
     return any(cls.__module__ == "ninja.operation" for cls in type(instance).__mro__)
 
 
+def is_callback(view: Any) -> bool:
+    """Whether a URL's callback belongs to Ninja, which authenticates inside of it."""
+    return getattr(view, "__module__", "") == "ninja.operation"
+
+
 def _checks_of(operation: Any) -> Callable[[Any], Any]:
     checks: Callable[[Any], Any] | None = getattr(operation, "_run_checks", None)
     if checks is None:

@@ -1,0 +1,109 @@
+"""The door around a whole project, or around some of its URLs, for views nobody wants to edit.
+
+Classes are covered inside, after their authentication, as by the other doors. A function is called
+from here; what authenticates inside of it is refused, because a reply might reach a stranger.
+"""
+
+import functools
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from asgiref.sync import async_to_sync, iscoroutinefunction, markcoroutinefunction
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+
+from . import conf, doors, ninja
+from .decorators import idempotent
+from .policy import resolve
+from .transactions import take_over_transactions
+
+_DOOR = "_idempotency_door"
+
+
+def _matches(path: str, patterns: Iterable[str]) -> bool:
+    return any(re.search(pattern, path) for pattern in patterns)
+
+
+def _is_covered(request: HttpRequest) -> bool:
+    path = request.path_info.lstrip("/")
+    return _matches(path, conf.urls()) and not _matches(path, conf.exempt_urls())
+
+
+def _refuse_hidden_authentication(view: Any, response: Any) -> None:
+    """REST framework's response from a function means that its view class is hidden in there."""
+    if hasattr(response, "accepted_renderer"):
+        raise ImproperlyConfigured(
+            f"{view!r} hides a view of REST framework, whose caller cannot be known before it runs."
+            " Use functools.wraps() in its decorator, or list its path in IDEMPOTENCY_EXEMPT_URLS."
+        )
+
+
+def _make_door(view: Any) -> Callable[..., Any]:
+    if ninja.is_callback(view):
+        raise ImproperlyConfigured(
+            f"{view!r} is Django Ninja's and authenticates by itself. Put"
+            " @decorate_view(idempotent) on its operations, or list its path in"
+            " IDEMPOTENCY_EXEMPT_URLS."
+        )
+
+    @functools.wraps(view)
+    def seen(*args: Any, **kwargs: Any) -> Any:
+        response = view(*args, **kwargs)
+        _refuse_hidden_authentication(view, response)
+        return response
+
+    if iscoroutinefunction(view):
+        return async_to_sync(idempotent(view))
+    return idempotent(seen)
+
+
+def _door_of(view: Any) -> Callable[..., Any]:
+    """The door around a function view, made at its first request."""
+    if _DOOR not in vars(view):
+        setattr(view, _DOOR, _make_door(view))
+    door: Callable[..., Any] = vars(view)[_DOOR]
+    return door
+
+
+class IdempotencyMiddleware:
+    """Covers the views of ``IDEMPOTENCY_URLS`` but not those of ``IDEMPOTENCY_EXEMPT_URLS``.
+
+    Both are lists of regular expressions for the path without its leading slash; by default all
+    paths are covered. A view with a door of its own keeps its options. Raises ImproperlyConfigured
+    unless it is the last of ``MIDDLEWARE``: it calls functions itself, and what came later, CSRF
+    protection say, would not see them.
+    """
+
+    sync_capable = True
+    async_capable = True
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+        if iscoroutinefunction(get_response):
+            markcoroutinefunction(self)
+        name = f"{type(self).__module__}.{type(self).__qualname__}"
+        if name in settings.MIDDLEWARE and settings.MIDDLEWARE[-1] != name:
+            raise ImproperlyConfigured(f"{name} must be the last of MIDDLEWARE.")
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        return self.get_response(request)
+
+    def process_view(
+        self, request: HttpRequest, view: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> HttpResponseBase | None:
+        """Let a class cover itself; call a function here if the method is covered."""
+        if not _is_covered(request) or hasattr(view, doors.OPTIONS):
+            return None
+        cls = getattr(view, "cls", None) or getattr(view, "view_class", None)
+        if cls is not None:
+            doors.hook(cls, subclasses=False)
+            take_over_transactions(view)
+            doors.announce(request, cls, {}, view)
+            return None
+        if request.method not in resolve({}).methods:
+            return None
+        response: HttpResponseBase = _door_of(view)(request, *args, **kwargs)
+        return response

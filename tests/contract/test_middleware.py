@@ -1,0 +1,208 @@
+"""A whole project behind the middleware, without a line changed in its views."""
+
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from asgiref.sync import async_to_sync
+from django.core.exceptions import ImproperlyConfigured
+from django.http import HttpResponse
+from django.test import AsyncClient, Client
+from django.urls import path
+from pytest_django import Settings
+
+from django_idempotency.decorators import idempotent
+from django_idempotency.middleware import IdempotencyMiddleware
+from django_idempotency.models import IdempotencyRecord
+from tests.app import aviews, effects, views
+from tests.app import ninja as ninja_app
+from tests.app.models import Order
+from tests.conftest import Post, atomic_requests_on
+
+pytest.importorskip("tests.app.api")
+from rest_framework.authentication import TokenAuthentication
+from rest_framework.authtoken.models import Token
+from rest_framework.decorators import api_view
+from rest_framework.permissions import IsAuthenticated
+
+from tests.app.api import Api
+
+MIDDLEWARE = "django_idempotency.middleware.IdempotencyMiddleware"
+
+pytestmark = [
+    pytest.mark.urls(__name__),
+    pytest.mark.django_db(transaction=True, databases=["default", "other"]),
+]
+
+
+def function(request: Any) -> Any:
+    """A function view that knows nothing."""
+    return views.kitchen(request)
+
+
+async def coroutine(request: Any) -> Any:
+    """A coroutine that knows nothing."""
+    return await aviews.akitchen(request)
+
+
+@api_view(["GET", "POST"])
+def api_function(request: Any) -> Any:
+    """REST framework's function view."""
+    return views.kitchen(request)
+
+
+class TokenApi(Api):
+    """Authenticated by token, inside."""
+
+    authentication_classes = (TokenAuthentication,)
+    permission_classes = (IsAuthenticated,)
+
+
+class Unedited(views.Plain):
+    """Django's class-based view."""
+
+
+def hiding(view: Any) -> Any:
+    """A decorator without functools.wraps()."""
+
+    def hidden(request: Any) -> Any:
+        return view(request)
+
+    return hidden
+
+
+@idempotent(required=True)
+def own(request: Any) -> Any:
+    """A door of its own."""
+    return views.kitchen(request)
+
+
+class Api2(Api):
+    """Another class, so that the hooks of one test say nothing about another's."""
+
+
+UNEDITED = {
+    "function": function,
+    "class": Unedited.as_view(),
+    "api-function": api_function,
+    "api-class": Api2.as_view(),
+}
+urlpatterns = [
+    *(path(f"{name}/", view) for name, view in UNEDITED.items()),
+    path("coroutine/", coroutine),
+    path("token/", TokenApi.as_view()),
+    path("hidden/", hiding(TokenApi.as_view())),
+    path("own/", own),
+    path("ninja/", ninja_app.api.urls),
+]
+
+
+@pytest.fixture(autouse=True)
+def everywhere(settings: Settings) -> Iterator[None]:
+    """The middleware, behind all others."""
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, MIDDLEWARE]
+    return
+
+
+@pytest.mark.parametrize("name", UNEDITED)
+@pytest.mark.parametrize("act", ["order", "page", "file", "redirect"])
+def test_repeated_request_gets_the_first_reply(
+    act: str, name: str, key: str, post: Post, atomic_requests: bool
+) -> None:
+    """One effect; the same bytes."""
+    first, second = (post(f"/{name}/", key, act=act) for _ in range(2))
+    assert Order.objects.count() == effects.count() == 1
+    assert b"".join(first) == b"".join(second)
+    assert second["Idempotent-Replayed"] == "true"
+
+
+@pytest.mark.parametrize("name", UNEDITED)
+def test_error_undoes_the_writes(name: str, key: str, post: Post, atomic_requests: bool) -> None:
+    """The view runs in a transaction, and its key is free afterwards."""
+    for runs in (1, 2):
+        assert post(f"/{name}/", key, act="crash").status_code == 500
+        assert (Order.objects.count(), effects.count()) == (0, runs)
+
+
+@pytest.mark.parametrize("name", UNEDITED)
+def test_uncovered_method_is_left_to_django(name: str, client: Client) -> None:
+    """With its transaction, where ATOMIC_REQUESTS promises one."""
+    client.raise_request_exception = False
+    with atomic_requests_on("default"):
+        assert client.get(f"/{name}/?act=crash").status_code == 500
+    assert not Order.objects.exists()
+
+
+def test_coroutine_is_covered_on_either_server(key: str, client: Client) -> None:
+    """By WSGI and by ASGI."""
+    headers = {"Idempotency-Key": key}
+    first = client.post("/coroutine/", headers=headers)
+    again = async_to_sync(AsyncClient().post)("/coroutine/", headers=headers)
+    assert effects.count() == 1
+    assert first.content == again.content
+
+
+def test_exempt_path_is_left_alone(key: str, post: Post, settings: Settings) -> None:
+    """By a regular expression."""
+    settings.IDEMPOTENCY_EXEMPT_URLS = [r"^function/"]
+    for _ in range(2):
+        post("/function/", key)
+    assert effects.count() == 2
+    assert not IdempotencyRecord.objects.exists()
+
+
+def test_only_listed_paths_are_covered(key: str, post: Post, settings: Settings) -> None:
+    """Opt in."""
+    settings.IDEMPOTENCY_URLS = [r"^class/"]
+    for name in ("function", "function", "class", "class"):
+        post(f"/{name}/", key if name == "class" else uuid.uuid4().hex)
+    assert effects.count() == 3
+
+
+def test_door_of_a_view_s_own_wins(post: Post) -> None:
+    """Its options stay."""
+    assert post("/own/").status_code == 400
+
+
+def test_token_s_owner_alone_gets_the_reply(
+    key: str, client: Client, django_user_model: Any
+) -> None:
+    """REST framework authenticates before the claim, and before a replay."""
+    users = [django_user_model.objects.create(username=name) for name in ("alice", "bob")]
+    tokens = [Token.objects.create(user=user).key for user in users]
+
+    def order(token: str) -> HttpResponse:
+        headers = {"Authorization": f"Token {token}", "Idempotency-Key": key}
+        reply: Any = client.post("/token/", headers=headers)
+        return reply  # type: ignore[no-any-return]
+
+    assert order(tokens[0]).content == order(tokens[0]).content != order(tokens[1]).content
+    assert effects.count() == 2
+    Token.objects.all().delete()
+    assert order(tokens[0]).status_code == 401
+
+
+@pytest.mark.parametrize("url", ["/hidden/", "/ninja/token/"])
+def test_view_that_authenticates_out_of_sight_is_refused(
+    url: str, key: str, post: Post, django_user_model: Any
+) -> None:
+    """A revoked token would go on getting replies: 500, nothing stays, nothing is replayed."""
+    token = Token.objects.create(user=django_user_model.objects.create(username="alice")).key
+    for _ in range(2):
+        assert post(url, key, Authorization=f"Token {token}").status_code == 500
+    assert not Order.objects.exists()
+
+
+def test_middleware_must_be_the_last(settings: Settings) -> None:
+    """CSRF protection behind it would not see the function views."""
+    settings.MIDDLEWARE = [MIDDLEWARE, "django.middleware.csrf.CsrfViewMiddleware"]
+    with pytest.raises(ImproperlyConfigured, match="last"):
+        IdempotencyMiddleware(lambda request: HttpResponse())
+
+
+def test_csrf_protection_still_sees_the_request(key: str) -> None:
+    """It comes before."""
+    client = Client(enforce_csrf_checks=True)
+    assert client.post("/function/", headers={"Idempotency-Key": key}).status_code == 403
+    assert effects.count() == 0
