@@ -1,7 +1,6 @@
 """A whole project behind the middleware, without a line changed in its views."""
 
 import uuid
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -82,7 +81,7 @@ class Api2(Api):
     """Another class, so that the hooks of one test say nothing about another's."""
 
 
-UNEDITED = {
+UNEDITED: dict[str, Any] = {
     "function": function,
     "class": Unedited.as_view(),
     "api-function": api_function,
@@ -99,10 +98,9 @@ urlpatterns = [
 
 
 @pytest.fixture(autouse=True)
-def everywhere(settings: Settings) -> Iterator[None]:
+def everywhere(settings: Settings) -> None:
     """The middleware, behind all others."""
     settings.MIDDLEWARE = [*settings.MIDDLEWARE, MIDDLEWARE]
-    return
 
 
 @pytest.mark.parametrize("name", UNEDITED)
