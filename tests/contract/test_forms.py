@@ -1,0 +1,194 @@
+"""Forms that people fill in: double clicks, errors, Back."""
+
+import re
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from django import forms
+from django.db import connections
+from django.http import HttpResponse, HttpResponseRedirect
+from django.template import engines
+from django.template.response import TemplateResponse
+from django.test import Client
+from django.urls import path
+from django.views.generic import CreateView, FormView
+
+from django_idempotency.decorators import idempotent
+from django_idempotency.http import KEY_FIELD
+from django_idempotency.models import IdempotencyRecord, Status
+from django_idempotency.views import IdempotencyFormMixin
+from tests.app import effects
+from tests.app.models import Order
+
+pytestmark = [
+    pytest.mark.urls(__name__),
+    pytest.mark.django_db(transaction=True, databases=["default", "other"]),
+]
+
+PAGE = engines["django"].from_string(
+    "{% load idempotency %}<form>{% idempotency_key %}{{ form }}</form>"
+)
+
+
+class CakeForm(forms.ModelForm):  # type: ignore[type-arg]
+    """What is ordered."""
+
+    class Meta:
+        model = Order
+        fields = ("nonce",)
+
+
+def place(form: Any) -> HttpResponseRedirect:
+    """The order, and its page."""
+    order = form.save()
+    effects.happened(order.nonce)
+    return HttpResponseRedirect(f"/orders/{order.pk}/")
+
+
+@idempotent(field=KEY_FIELD)
+def function(request: Any) -> HttpResponse:
+    """A view by hand."""
+    form = CakeForm(request.POST or None)
+    return place(form) if form.is_valid() else TemplateResponse(request, PAGE, {"form": form})
+
+
+@idempotent(field=KEY_FIELD)
+def by_hand(request: Any) -> HttpResponse:
+    """A view whose response does not tell of its errors."""
+    form = CakeForm(request.POST or None)
+    if form.is_valid():
+        return place(form)
+    if request.method == "POST":
+        request.idempotency.release()
+    return HttpResponse(PAGE.render({"form": form}, request))
+
+
+class ByTemplate:
+    """One page for the class-based views."""
+
+    def get_template_names(self) -> list[str]:
+        return []
+
+    def render_to_response(self, context: Any, **kwargs: Any) -> TemplateResponse:
+        request: Any = vars(self)["request"]
+        return TemplateResponse(request, PAGE, context, **kwargs)
+
+
+class Form(IdempotencyFormMixin, ByTemplate, FormView):  # type: ignore[type-arg]
+    """Django's FormView."""
+
+    form_class = CakeForm
+
+    def form_valid(self, form: Any) -> HttpResponse:
+        return place(form)
+
+
+class Create(IdempotencyFormMixin, ByTemplate, CreateView):  # type: ignore[type-arg]
+    """Django's CreateView."""
+
+    model = Order
+    form_class = CakeForm
+
+    def form_valid(self, form: Any) -> HttpResponse:
+        return place(form)
+
+
+@idempotent(field=KEY_FIELD)
+def slow(request: Any) -> HttpResponse:
+    """An order that takes until the second click has come."""
+    CLICKED.wait(5)
+    return place(CakeForm(request.POST))
+
+
+CLICKED = threading.Event()
+VIEWS = {
+    "function": function,
+    "by-hand": by_hand,
+    "form": Form.as_view(),
+    "create": Create.as_view(),
+}
+urlpatterns = [
+    *(path(f"{name}/", view) for name, view in VIEWS.items()),
+    path("slow/", slow),
+]
+
+
+@pytest.fixture(params=VIEWS)
+def url(request: pytest.FixtureRequest) -> str:
+    """One form after the other."""
+    return f"/{request.param}/"
+
+
+def key_in(response: Any) -> str:
+    """The key of a page."""
+    found = re.search(rf'name="{KEY_FIELD}" value="([^"]+)"', response.content.decode())
+    assert found
+    return found[1]
+
+
+def send(url: str, key: str, cake: str = "lemon") -> Any:
+    """What a browser sends."""
+    return Client().post(url, {KEY_FIELD: key, "nonce": cake})
+
+
+def test_form_sent_twice_orders_once(url: str) -> None:
+    """Reload, or Back and send again: the redirect to the first order."""
+    key = key_in(Client().get(url))
+    first, again = send(url, key), send(url, key)
+    assert effects.count() == Order.objects.count() == 1
+    assert first.status_code == again.status_code == 302
+    assert first["Location"] == again["Location"]
+
+
+def test_each_page_has_a_key_of_its_own(url: str) -> None:
+    """Also the one with errors, and the same fields."""
+    page = Client().get(url)
+    assert key_in(page) != key_in(Client().get(url))
+    assert key_in(send(url, key_in(page), cake="")) != key_in(page)
+
+
+@pytest.mark.parametrize("back", [False, True], ids=["forward", "back"])
+def test_corrected_form_orders(url: str, back: bool) -> None:
+    """From the page with the errors, and from the first one after the Back button."""
+    page = Client().get(url)
+    mended = send(url, key_in(page), cake="")
+    assert mended.status_code == 200
+    assert IdempotencyRecord.objects.get().status == Status.RELEASED
+    reply = send(url, key_in(page if back else mended))
+    assert effects.count() == Order.objects.count() == 1
+    assert reply.status_code == 302
+
+
+def test_sent_form_with_something_else_in_it_is_refused(url: str) -> None:
+    """After Back: a page that says so, and no order."""
+    key = key_in(Client().get(url))
+    send(url, key)
+    reply = send(url, key, cake="carrot")
+    assert effects.count() == 1
+    assert reply.status_code == 422
+    assert reply["Content-Type"].startswith("text/html")
+
+
+def test_second_click_shows_what_the_first_brought(key: str) -> None:
+    """It waits, because it came from a form."""
+    CLICKED.clear()
+
+    def click() -> Any:
+        try:
+            return send("/slow/", key)
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(click)
+        while not IdempotencyRecord.objects.exists():
+            time.sleep(0.01)
+        second = pool.submit(click)
+        threading.Timer(0.5, CLICKED.set).start()
+        replies = [first.result(20), second.result(20)]
+    assert effects.count() == Order.objects.count() == 1
+    assert [reply.status_code for reply in replies] == [302, 302]
+    assert replies[0]["Location"] == replies[1]["Location"]
