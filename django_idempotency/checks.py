@@ -1,17 +1,19 @@
 """System checks: what would go wrong in a request is said by ``manage.py check``."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, cast
 
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
+from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.db import connections, router
 
 from . import conf
 from .dialects import DIALECTS
 from .models import IdempotencyRecord
-from .policy import fault, setting
+from .policy import fault, resolve, setting
+from .responses import REPLAYED_HEADER
 
 
 def _is_texts(value: object) -> bool:
@@ -104,4 +106,31 @@ def check_atomic_requests(
             f"ATOMIC_REQUESTS is on for databases without the records: {', '.join(others)}.",
             hint="They commit before the record: a crash between the two may repeat their writes.",
             id="django_idempotency.W001",
+        )
+
+
+def _lacking(name: str, wanted: Iterable[str]) -> list[str]:
+    """Those of the wanted headers that a setting of django-cors-headers does not list."""
+    listed = {header.lower() for header in getattr(settings, name, ())}
+    return [header for header in wanted if header.lower() not in listed and "*" not in listed]
+
+
+@register(Tags.compatibility)
+def check_cors(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Iterator[CheckMessage]:
+    """W002 and W003: code in another site's pages may send a key, and read what became of it."""
+    if not apps.is_installed("corsheaders"):
+        return
+    if unsent := _lacking("CORS_ALLOW_HEADERS", resolve({}).headers):
+        yield Warning(
+            f"CORS_ALLOW_HEADERS lacks {', '.join(unsent)}: browsers refuse to send a key.",
+            hint="CORS_ALLOW_HEADERS = (*corsheaders.defaults.default_headers, "
+            + ", ".join(f'"{name.lower()}"' for name in unsent)
+            + ")",
+            id="django_idempotency.W002",
+        )
+    if unread := _lacking("CORS_EXPOSE_HEADERS", (REPLAYED_HEADER, "Retry-After")):
+        yield Warning(
+            f"CORS_EXPOSE_HEADERS lacks {', '.join(unread)}: scripts cannot read them.",
+            hint=f'CORS_EXPOSE_HEADERS = ["{REPLAYED_HEADER}", "Retry-After"]',
+            id="django_idempotency.W003",
         )
