@@ -61,6 +61,11 @@ chaos: $(VENV)/.dev ## the hammer: make chaos SECONDS=600 DATABASE=mariadb SEED=
 mutants: $(VENV)/.dev ## break the protocol in every known way; which test noticed
 	@$(BIN)/python -m tests.mutants $(ARGS)
 
+.PHONY: fuzz
+fuzz: $(VENV)/.dev ## 10,000 hostile keys and bodies
+	@IDEMPOTENCY_TEST_FUZZ=2000 $(BIN)/python -m pytest -q -s --timeout 900 \
+	    tests/contract/test_fuzz.py $(ARGS)
+
 .PHONY: races
 races: $(VENV)/.dev ## 64 racers and 96 duplicates, beside bare requests
 	@$(BIN)/python -m benchmarks.races $(ARGS)
@@ -96,7 +101,7 @@ docs: $(VENV)/.dev ## build the documentation
 .PHONY: clean
 clean: ## remove everything that the commands above made
 	@rm -rf $(VENV) .tox build dist *.egg-info htmlcov .coverage .coverage.* \
-	    .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	    .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	@find django_idempotency testproject tests docs -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: help

@@ -138,6 +138,14 @@ def _is_consumed(request: Any) -> bool:
     return request._read_started and not hasattr(request, "_body")
 
 
+def _parse(request: Any) -> None:
+    """A body its parsers refuse is a 400 or 415 now, before anything is claimed."""
+    try:
+        request.data  # noqa: B018
+    except RecursionError as error:
+        raise BadRequest("The body is nested too deeply.") from error
+
+
 def _body_parts(request: Any, leave_out: frozenset[str]) -> Iterator[bytes]:
     plain = http_request(request)
     rest_framework = is_rest_framework(request)
@@ -151,8 +159,7 @@ def _body_parts(request: Any, leave_out: frozenset[str]) -> Iterator[bytes]:
         return
     yield from _raw_parts(plain)
     if rest_framework:
-        # A body its parsers refuse is a 400 or 415 now, before anything is claimed.
-        request.data  # noqa: B018
+        _parse(request)
 
 
 def _is_cut(request: Any) -> bool:
