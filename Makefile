@@ -66,6 +66,10 @@ fuzz: $(VENV)/.dev ## 10,000 hostile keys and bodies
 	@IDEMPOTENCY_TEST_FUZZ=2000 $(BIN)/python -m pytest -q -s --timeout 900 \
 	    tests/contract/test_fuzz.py $(ARGS)
 
+.PHONY: stripe
+stripe: $(VENV)/.dev ## 200 calls of stripe-python through a tunnel that loses replies
+	@IDEMPOTENCY_TEST_CALLS=200 $(BIN)/python -m pytest -q -s tests/clients/test_stripe.py $(ARGS)
+
 .PHONY: races
 races: $(VENV)/.dev ## 64 racers and 96 duplicates, beside bare requests
 	@$(BIN)/python -m benchmarks.races $(ARGS)

@@ -65,6 +65,7 @@ EVERY_DOOR = PLAIN_DOORS | API_DOORS | aviews.DOORS | aviews.OTHERS | OTHERS
 urlpatterns = [
     path("admin/", admin.site.urls),
     path("ninja/", ninja.api.urls),
+    path("v1/charges", views.charge),
     *(path(f"{name}/", view) for name, view in EVERY_DOOR.items()),
 ]
 
