@@ -3,37 +3,63 @@
 ::
 
     Exception
-    ├── IdempotencyError            refused: has a status, a code and a title for the client
-    │   ├── KeyMissingError         400  idempotency_key_missing
-    │   ├── KeyInvalidError         400  idempotency_key_invalid
-    │   ├── KeyReusedError          422  idempotency_key_reused
-    │   ├── InProgressError         409  idempotency_in_progress         Retry-After
-    │   ├── AttemptsExhaustedError  409  idempotency_attempts_exhausted
-    │   └── UnavailableError        503  idempotency_unavailable         Retry-After
+    ├── IdempotencyError            refused; tells the client what happened and what to do next
+    │   ├── KeyMissingError         400  idempotency_key_missing         fix_request
+    │   ├── KeyInvalidError         400  idempotency_key_invalid         fix_request
+    │   ├── KeyReusedError          422  idempotency_key_reused          use_new_key
+    │   ├── InProgressError         409  idempotency_in_progress         retry_same_key  Retry-After
+    │   ├── AttemptsExhaustedError  409  idempotency_attempts_exhausted  use_new_key
+    │   └── UnavailableError        503  idempotency_unavailable         retry_same_key  Retry-After
     └── TransitionError             a guarded UPDATE matched no row: the claim is not ours
 """
 
+from enum import StrEnum
 from typing import ClassVar
 
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 
+class Remedy(StrEnum):
+    """What the client should do next; the same for every refusal with the same code."""
+
+    #: Send the same request with the same key again, after a while.
+    RETRY_SAME_KEY = "retry_same_key"
+    #: Leave this key alone: whatever is still wanted is a new request with a key of its own.
+    USE_NEW_KEY = "use_new_key"
+    #: Mend the request; as it is, it will be refused again.
+    FIX_REQUEST = "fix_request"
+
+
 class IdempotencyError(Exception):
     """The layer refused the request before its view ran, or threw the view's work away.
 
-    ``retry_after`` is the number of seconds after which the same request may be sent again, or
-    ``None`` where sending it again cannot help.
+    ``title`` names the kind of refusal and never varies, as RFC 9457 wants it. ``cause`` says what
+    happened this time, and ``advice`` what the client should do about it. ``retry_after`` is the
+    number of seconds after which the same request may be sent again, or ``None`` where sending it
+    again cannot help.
     """
 
     status: ClassVar[int]
     code: ClassVar[str]
     title: ClassVar[str | Promise]
+    remedy: ClassVar[Remedy]
+    cause: str | Promise
+    advice: ClassVar[str | Promise]
     retry_after: ClassVar[int | None] = None
 
-    def __init__(self, detail: str | Promise = "") -> None:
-        super().__init__(detail)
-        self.detail: str | Promise = detail or self.title
+    def __init__(self, cause: str | Promise = "") -> None:
+        super().__init__(cause)
+        if cause:
+            self.cause = cause
+
+    def __str__(self) -> str:
+        return self.detail
+
+    @property
+    def detail(self) -> str:
+        """Cause and advice, in the language that is active now."""
+        return f"{self.cause} {self.advice}"
 
 
 class KeyMissingError(IdempotencyError):
@@ -41,7 +67,10 @@ class KeyMissingError(IdempotencyError):
 
     status = 400
     code = "idempotency_key_missing"
-    title = _("This request needs an idempotency key.")
+    title = _("The idempotency key is missing.")
+    remedy = Remedy.FIX_REQUEST
+    cause = _("This operation needs an idempotency key, and the request has none.")
+    advice = _("Make a key, and send the request again with it.")
 
 
 class KeyInvalidError(IdempotencyError):
@@ -50,6 +79,9 @@ class KeyInvalidError(IdempotencyError):
     status = 400
     code = "idempotency_key_invalid"
     title = _("The idempotency key is not valid.")
+    remedy = Remedy.FIX_REQUEST
+    cause = _("The idempotency key is malformed or too short.")
+    advice = _("Correct the key, and send the request again.")
 
 
 class KeyReusedError(IdempotencyError):
@@ -57,9 +89,10 @@ class KeyReusedError(IdempotencyError):
 
     status = 422
     code = "idempotency_key_reused"
-    title = _(
-        "This idempotency key was used for another request. Make a new key for a new request."
-    )
+    title = _("The idempotency key was used for another request.")
+    remedy = Remedy.USE_NEW_KEY
+    cause = _("This key came first with another request, so nothing was done this time.")
+    advice = _("Make a new key for a new request; repeat a request exactly as it was first sent.")
 
 
 class InProgressError(IdempotencyError):
@@ -67,9 +100,10 @@ class InProgressError(IdempotencyError):
 
     status = 409
     code = "idempotency_in_progress"
-    title = _(
-        "The first request with this idempotency key is still running. Retry with the same key."
-    )
+    title = _("The first request is still running.")
+    remedy = Remedy.RETRY_SAME_KEY
+    cause = _("Another request with this key has not finished yet.")
+    advice = _("Wait a moment, then send the same request with the same key again.")
     retry_after = 1
 
 
@@ -78,7 +112,10 @@ class AttemptsExhaustedError(IdempotencyError):
 
     status = 409
     code = "idempotency_attempts_exhausted"
-    title = _("This operation failed too often and is not tried again under this key.")
+    title = _("The operation failed too often.")
+    remedy = Remedy.USE_NEW_KEY
+    cause = _("The attempts under this key are used up, so it was not tried again.")
+    advice = _("Find out why they failed; to try again, make a new key.")
 
 
 class UnavailableError(IdempotencyError):
@@ -86,7 +123,13 @@ class UnavailableError(IdempotencyError):
 
     status = 503
     code = "idempotency_unavailable"
-    title = _("The request could not be protected against repetition. Retry with the same key.")
+    title = _("The service is temporarily unavailable.")
+    remedy = Remedy.RETRY_SAME_KEY
+    cause = _("The request could not be protected, or nobody can say yet what became of it.")
+    advice = _(
+        "Wait a moment, then send the same request with the same key again. With a new key it"
+        " could be carried out twice."
+    )
     retry_after = 1
 
 

@@ -7,7 +7,8 @@ has the last word.
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.shortcuts import render
+from django.template import TemplateDoesNotExist, loader
+from django.utils.cache import patch_vary_headers
 
 from . import conf
 from .exceptions import IdempotencyError
@@ -18,17 +19,18 @@ except ImportError:  # an extra
     APIException = Exception  # type: ignore[assignment,misc]
 
 _JSON = "application/problem+json"
+_PAGE = "django_idempotency/error.html"
 
 
 class IdempotencyAPIException(APIException):
     """An IdempotencyError on its way through REST framework's exception handler.
 
     ``status_code``, ``detail.code`` and ``wait`` (seconds, for Retry-After) are the error's own,
-    and ``error`` is the error.
+    and ``error`` is the error, whose ``title`` and ``remedy`` a handler may want.
     """
 
     def __init__(self, error: IdempotencyError) -> None:
-        super().__init__(str(error.detail), error.code)
+        super().__init__(error.detail, error.code)
         self.error = error
         self.status_code = error.status
         if error.retry_after is not None:
@@ -39,27 +41,43 @@ def _prefers_page(request: HttpRequest) -> bool:
     return request.get_preferred_type([_JSON, "application/json", "text/html"]) == "text/html"
 
 
-def _details(error: IdempotencyError) -> dict[str, Any]:
+def problem_details(error: IdempotencyError) -> dict[str, Any]:
+    """The members of RFC 9457, with the extensions ``code`` and ``remedy``."""
     base = conf.problem_type_base()
     return {
         "type": base + error.code if base else "about:blank",
         "title": str(error.title),
         "status": error.status,
-        "detail": str(error.detail),
+        "detail": error.detail,
         "code": error.code,
+        "remedy": str(error.remedy),
     }
+
+
+def _page(request: HttpRequest, problem: dict[str, Any]) -> HttpResponse | None:
+    """The refusal for a person; None where the project has no templates."""
+    try:
+        template = loader.get_template(_PAGE)
+    except TemplateDoesNotExist:
+        return None
+    return HttpResponse(template.render({"problem": problem}, request), status=problem["status"])
+
+
+def answer(request: HttpRequest, error: IdempotencyError, *, is_page: bool) -> HttpResponse:
+    """The refusal as a page or as problem details, in the language that is active now."""
+    problem = problem_details(error)
+    response = _page(request, problem) if is_page else None
+    if response is None:
+        response = JsonResponse(problem, status=error.status, content_type=_JSON)
+    if error.retry_after is not None:
+        response["Retry-After"] = str(error.retry_after)
+    return response
 
 
 def problem_response(
     request: HttpRequest, error: IdempotencyError, *, is_form: bool
 ) -> HttpResponse:
     """The refusal as RFC 9457 problem details, or as a page where a person is looking."""
-    details = _details(error)
-    if is_form or _prefers_page(request):
-        template = "django_idempotency/error.html"
-        response = render(request, template, {"problem": details}, status=error.status)
-    else:
-        response = JsonResponse(details, status=error.status, content_type=_JSON)
-    if error.retry_after is not None:
-        response["Retry-After"] = str(error.retry_after)
+    response = answer(request, error, is_page=is_form or _prefers_page(request))
+    patch_vary_headers(response, ["Accept"])
     return response

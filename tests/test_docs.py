@@ -41,12 +41,20 @@ def test_table_of_errors_has_every_error() -> None:
     assert table == {error.code: error.status for error in ours if error is not IdempotencyError}
 
 
+def test_table_of_remedies_has_every_error() -> None:
+    """What the client does next."""
+    table = dict(rows("errors.rst", r"^``(idempotency_\w+)`` +``(\w+)``"))
+    ours = [error for error in ERRORS if issubclass(error, IdempotencyError)]
+    assert table == {e.code: e.remedy for e in ours if e is not IdempotencyError}
+
+
 def test_tree_of_errors_is_the_code_s() -> None:
     """The drawing at the top of the module."""
-    drawn = re.findall(r"── (\w+) +(\d+) +(\w+)( +Retry-After)?", exceptions.__doc__ or "")
-    for name, status, code, retry in drawn:
+    pattern = r"── (\w+) +(\d+) +(\w+) +(\w+)( +Retry-After)?"
+    drawn = re.findall(pattern, exceptions.__doc__ or "")
+    for name, status, code, remedy, retry in drawn:
         error = getattr(exceptions, name)
-        assert (str(error.status), error.code) == (status, code)
+        assert (str(error.status), error.code, error.remedy) == (status, code, remedy)
         assert bool(error.retry_after) == bool(retry)
     assert len(drawn) == 6
 

@@ -31,6 +31,28 @@ def test_problem_details_name_the_error(key: str, post: Post, settings: Settings
     assert problem["status"] == response.status_code == 422
 
 
+@pytest.mark.drf
+@pytest.mark.parametrize("accept", ["application/json", "*/*", "application/problem+json, */*"])
+def test_handler_gives_rest_framework_s_clients_problem_details(
+    accept: str, key: str, post: Post, settings: Settings
+) -> None:
+    """The same members as plain Django; other exceptions stay REST framework's."""
+    handler = "django_idempotency.rest_framework.problem_details_handler"
+    settings.REST_FRAMEWORK = {"EXCEPTION_HANDLER": handler}
+    problems = []
+    for door in ("/function/", "/mixin/"):
+        post(door, key + door[1:5])
+        refused = post(door, key + door[1:5], body={"cake": "carrot"}, Accept=accept)
+        assert refused["Content-Type"] == "application/problem+json"
+        assert refused["Idempotency-Key"] == key + door[1:5]
+        problems.append(json.loads(refused.content))
+    assert effects.count() == 2
+    assert problems[0] == problems[1]
+    assert problems[0]["remedy"] == "use_new_key"
+    other = post("/mixin/", act="invalid")
+    assert (other.status_code, other["Content-Type"]) == (400, "application/json")
+
+
 def test_person_gets_a_page(key: str, client: Client) -> None:
     """No JSON in a browser: by the form's field, or by what is preferred."""
     client.post("/form/", {"key": key, "cake": "lemon"})
