@@ -95,16 +95,18 @@ migrations: $(VENV)/.shop ## write the migrations that the models ask for
 	@$(MANAGE) makemigrations
 
 .PHONY: messages
-messages: $(VENV)/.shop ## update the translation files (needs gettext)
-	@cd django_idempotency && ../$(BIN)/python -m django makemessages --all --no-wrap
+messages: $(VENV)/.shop ## update and compile the translations (needs gettext)
+	@cd django_idempotency && ../$(BIN)/python -P -m django makemessages --all --no-wrap \
+	    --add-location file --no-obsolete
+	@cd django_idempotency && ../$(BIN)/python -P -m django compilemessages --verbosity 0
 
 .PHONY: docs
-docs: $(VENV)/.dev ## build the documentation
+docs: $(VENV)/.dev ## build the documentation into docs/_build
 	@$(BIN)/python -m tox --quiet run -e docs
 
 .PHONY: clean
 clean: ## remove everything that the commands above made
-	@rm -rf $(VENV) .tox build dist *.egg-info htmlcov .coverage .coverage.* \
+	@rm -rf $(VENV) .tox build dist docs/_build *.egg-info htmlcov .coverage .coverage.* \
 	    .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	@find django_idempotency testproject tests docs -name __pycache__ -type d -prune -exec rm -rf {} +
 

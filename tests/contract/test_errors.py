@@ -1,22 +1,74 @@
 """How a refusal reaches the client (DESIGN, section 10)."""
 
 import json
+from typing import Any
 from unittest.mock import patch
 
 import pytest
-from django.db import OperationalError
-from django.test import Client
+from django.db import OperationalError, transaction
+from django.test import Client, RequestFactory
 from pytest_django import Settings
 
-from django_idempotency.models import IdempotencyRecord, Status
+from django_idempotency import exceptions
 from django_idempotency.store import Store
 from tests.app import effects
 from tests.app.urls import served
-from tests.conftest import Post
+from tests.conftest import Post, atomic_requests_on
+from tests.refusals import REFUSALS, in_progress
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
 
 DOORS = served("/function/", "/mixin/")
+HANDLER = "django_idempotency.rest_framework.problem_details_handler"
+ERRORS = {error.code: error for error in exceptions.IdempotencyError.__subclasses__()}
+PROGRAMS = ["application/json", "*/*", "application/problem+json, */*"]
+# What a browser asks for, and what nobody should.
+OTHERS = [
+    "text/html,*/*;q=0.8",
+    "",
+    ";",
+    "text/html;q=x, */*",
+    "text/html;q=0",
+    "image/png",
+    "a" * 999,
+]
+
+
+@pytest.fixture
+def handler(settings: Settings) -> None:
+    """REST framework answers with problem details, too."""
+    settings.REST_FRAMEWORK = {"EXCEPTION_HANDLER": HANDLER}
+
+
+@pytest.mark.usefixtures("handler")
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("code", REFUSALS)
+def test_refusal_says_what_happened_and_what_to_do(
+    code: str, door: str, key: str, post: Post
+) -> None:
+    """The members of RFC 9457, ``code`` and ``remedy``, and no other; the same in each door."""
+    response = REFUSALS[code](post, door, key)
+    error = ERRORS[code]
+    problem = json.loads(response.content)
+    assert response["Content-Type"] == "application/problem+json"
+    assert problem == {
+        "type": "about:blank",
+        "title": str(error.title),
+        "status": response.status_code,
+        "detail": problem["detail"],
+        "code": code,
+        "remedy": str(error.remedy),
+    }
+    assert response.status_code == error.status
+    assert problem["detail"].endswith(str(error.advice))
+    assert problem["detail"] != str(error.advice)
+    assert response.get("Retry-After") == ("1" if error.retry_after else None)
+    assert (response.get("Retry-After") is not None) == (problem["remedy"] == "retry_same_key")
+
+
+def test_every_refusal_is_provoked() -> None:
+    """The table above has them all."""
+    assert set(ERRORS) == set(REFUSALS)
 
 
 def test_problem_details_name_the_error(key: str, post: Post, settings: Settings) -> None:
@@ -32,13 +84,12 @@ def test_problem_details_name_the_error(key: str, post: Post, settings: Settings
 
 
 @pytest.mark.drf
-@pytest.mark.parametrize("accept", ["application/json", "*/*", "application/problem+json, */*"])
+@pytest.mark.usefixtures("handler")
+@pytest.mark.parametrize("accept", PROGRAMS)
 def test_handler_gives_rest_framework_s_clients_problem_details(
-    accept: str, key: str, post: Post, settings: Settings
+    accept: str, key: str, post: Post
 ) -> None:
     """The same members as plain Django; other exceptions stay REST framework's."""
-    handler = "django_idempotency.rest_framework.problem_details_handler"
-    settings.REST_FRAMEWORK = {"EXCEPTION_HANDLER": handler}
     problems = []
     for door in ("/function/", "/mixin/"):
         post(door, key + door[1:5])
@@ -51,6 +102,73 @@ def test_handler_gives_rest_framework_s_clients_problem_details(
     assert problems[0]["remedy"] == "use_new_key"
     other = post("/mixin/", act="invalid")
     assert (other.status_code, other["Content-Type"]) == (400, "application/json")
+    assert post("/mixin/", act="crash").status_code == 500
+
+
+@pytest.mark.drf
+@pytest.mark.usefixtures("handler")
+@pytest.mark.parametrize("code", REFUSALS)
+def test_person_at_the_browsable_api_sees_the_problem_in_it(
+    code: str, key: str, post: Post
+) -> None:
+    """REST framework's own page, with its status and Retry-After."""
+    response = REFUSALS[code](post, "/mixin/", key, Accept="text/html,*/*;q=0.8")
+    assert response.status_code == ERRORS[code].status
+    assert response["Content-Type"].startswith("text/html")
+    assert f"&quot;{ERRORS[code].remedy}&quot;".encode() in response.content
+    assert response.get("Retry-After") == ("1" if ERRORS[code].retry_after else None)
+
+
+@pytest.mark.usefixtures("handler")
+@pytest.mark.parametrize("accept", OTHERS)
+@pytest.mark.parametrize("door", DOORS)
+def test_no_wish_for_another_type_is_a_500(accept: str, door: str, key: str, post: Post) -> None:
+    """REST framework refuses what it cannot render before the key is looked at, with 406."""
+    response = REFUSALS["idempotency_key_reused"](post, door, key, Accept=accept)
+    assert effects.count() == 1
+    assert response.status_code in ([422] if door == "/function/" else [422, 406])
+
+
+def _html_view(code: str) -> Any:
+    """A view of REST framework's that renders HTML and refuses."""
+    from rest_framework.renderers import TemplateHTMLRenderer
+    from rest_framework.views import APIView
+
+    from django_idempotency.problems import IdempotencyAPIException
+
+    class Refusing(APIView):
+        renderer_classes = (TemplateHTMLRenderer,)
+
+        def post(self, request: Any) -> Any:
+            raise IdempotencyAPIException(ERRORS[code]())
+
+    return Refusing.as_view()
+
+
+@pytest.mark.drf
+@pytest.mark.usefixtures("handler")
+@pytest.mark.parametrize("code", REFUSALS)
+def test_rest_framework_s_html_view_gets_the_page(code: str, rf: RequestFactory) -> None:
+    """The template that plain Django answers with."""
+    response = _html_view(code)(rf.post("/"))
+    assert response["Content-Type"].startswith("text/html")
+    assert response.status_code == ERRORS[code].status
+    assert b"<h1>" in response.content
+    assert code.encode() in response.content
+
+
+@pytest.mark.drf
+def test_handler_marks_the_requests_transaction_for_rollback(
+    rf: RequestFactory, settings: Settings
+) -> None:
+    """As REST framework's own does, under ATOMIC_REQUESTS."""
+    from django_idempotency.problems import IdempotencyAPIException
+    from django_idempotency.rest_framework import problem_details_handler
+
+    error = IdempotencyAPIException(exceptions.KeyReusedError())
+    with atomic_requests_on("default"), transaction.atomic():
+        problem_details_handler(error, {"request": rf.post("/")})
+        assert transaction.get_rollback()
 
 
 def test_person_gets_a_page(key: str, client: Client) -> None:
@@ -66,6 +184,32 @@ def test_person_gets_a_page(key: str, client: Client) -> None:
     assert b"<h1>" in response.content
 
 
+@pytest.mark.parametrize("code", REFUSALS)
+def test_page_tells_a_person_what_to_do(code: str, key: str, post: Post) -> None:
+    """In words, with status and code beside them; the answer depends on Accept, and says so."""
+    response = REFUSALS[code](post, "/function/", key, Accept="text/html")
+    page = response.content.decode()
+    words = {
+        "retry_same_key": "reload this page",
+        "use_new_key": "Check whether what you wanted has been done",
+        "fix_request": "did not arrive complete",
+    }
+    error = ERRORS[code]
+    assert "Accept" in response["Vary"].split(", ")
+    assert f"{error.status} {code}" in page
+    assert [remedy for remedy, text in words.items() if text in page] == [error.remedy]
+    assert response.get("Retry-After") == ("1" if error.retry_after else None)
+
+
+def test_project_without_templates_answers_a_person_in_problem_details(
+    key: str, post: Post, settings: Settings
+) -> None:
+    """It has nothing else to show, and a missing template is no reason for a 500."""
+    settings.TEMPLATES = []
+    response = REFUSALS["idempotency_key_reused"](post, "/function/", key, Accept="text/html")
+    assert (response.status_code, response["Content-Type"]) == (422, "application/problem+json")
+
+
 def test_missing_key_is_refused_where_it_is_required(post: Post) -> None:
     """400, and nothing runs."""
     response = post("/required/")
@@ -77,12 +221,7 @@ def test_missing_key_is_refused_where_it_is_required(post: Post) -> None:
 @pytest.mark.parametrize("door", DOORS)
 def test_running_request_is_a_409_with_retry_after(door: str, key: str, post: Post) -> None:
     """And the view does not run."""
-    post(door, key)
-    answer = ["response_status", "response_headers", "response_body", "completed_at"]
-    IdempotencyRecord.objects.update(
-        status=Status.IN_PROGRESS, atomic=False, **dict.fromkeys(answer)
-    )
-    response = post(door, key)
+    response = in_progress(post, door, key)
     assert effects.count() == 1
     assert response.status_code == 409
     assert response["Retry-After"] == "1"

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from django.db import connection, connections
 
+from django_idempotency.exceptions import UnavailableError
 from tests.app import effects
 from tests.app.models import Order
 from tests.app.urls import served
@@ -20,7 +21,7 @@ from .crowd import ask, until_answered
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
 
 DOORS = served("/function/", "/mixin/", "/viewset/")
-DOWN = "The request could not be protected against repetition. Retry with the same key."
+DOWN = str(UnavailableError.advice)
 
 
 def _nowhere(folder: Path) -> dict[str, Any]:

@@ -1,0 +1,66 @@
+"""Every refusal there is: by its code, the request through a door that is refused with it."""
+
+from collections.abc import Callable
+from unittest.mock import patch
+
+from django.db import OperationalError
+from django.http import HttpResponse
+from django.test import override_settings
+
+from django_idempotency.models import IdempotencyRecord, Status
+from django_idempotency.store import Store
+
+from .conftest import Post
+
+#: Called with a client, a door's path, a fresh key, and headers for the request to be refused.
+Refusal = Callable[..., HttpResponse]
+
+
+def missing(post: Post, door: str, key: str, **headers: str) -> HttpResponse:
+    """No key where one is required."""
+    with override_settings(IDEMPOTENCY_REQUIRED=True):
+        return post(door, **headers)
+
+
+def invalid(post: Post, door: str, key: str, **headers: str) -> HttpResponse:
+    """Two keys in one header."""
+    return post(door, f"{key}, {key}", **headers)
+
+
+def reused(post: Post, door: str, key: str, **headers: str) -> HttpResponse:
+    """The key of another order."""
+    post(door, key)
+    return post(door, key, body={"cake": "carrot"}, **headers)
+
+
+def in_progress(post: Post, door: str, key: str, **headers: str) -> HttpResponse:
+    """The key of an order whose lease is not over."""
+    post(door, key)
+    answer = ["response_status", "response_headers", "response_body", "completed_at"]
+    IdempotencyRecord.objects.filter(key=key).update(
+        status=Status.IN_PROGRESS, atomic=False, **dict.fromkeys(answer)
+    )
+    return post(door, key, **headers)
+
+
+def exhausted(post: Post, door: str, key: str, **headers: str) -> HttpResponse:
+    """The key of an order that failed as often as it may."""
+    with override_settings(IDEMPOTENCY_MAX_ATTEMPTS=1):
+        post(door, key, act="crash")
+        return post(door, key, act="crash", **headers)
+
+
+def unavailable(post: Post, door: str, key: str, **headers: str) -> HttpResponse:
+    """A store that is gone."""
+    with patch.object(Store, "insert", side_effect=OperationalError("gone")):
+        return post(door, key, **headers)
+
+
+REFUSALS: dict[str, Refusal] = {
+    "idempotency_key_missing": missing,
+    "idempotency_key_invalid": invalid,
+    "idempotency_key_reused": reused,
+    "idempotency_in_progress": in_progress,
+    "idempotency_attempts_exhausted": exhausted,
+    "idempotency_unavailable": unavailable,
+}
