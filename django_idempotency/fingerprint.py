@@ -30,7 +30,8 @@ class _NotCanonicalError(ValueError):
     """The JSON text means different things to different parsers, so only its bytes count."""
 
 
-def _digest(parts: Iterable[bytes]) -> bytes:
+def digest(parts: Iterable[bytes]) -> bytes:
+    """SHA-256 of the parts, which cannot run into each other."""
     sha = hashlib.sha256(_VERSION)
     for part in parts:
         sha.update(len(part).to_bytes(8, "big"))
@@ -93,7 +94,8 @@ def _is_large(request: HttpRequest) -> bool:
     return limit is not None and length.isdigit() and int(length) > limit
 
 
-def _is_json(request: HttpRequest) -> bool:
+def is_json(request: HttpRequest) -> bool:
+    """Whether the request says that its body is JSON."""
     content_type = request.content_type or ""
     return content_type == "application/json" or content_type.endswith("+json")
 
@@ -102,7 +104,7 @@ def _raw_parts(request: HttpRequest) -> Iterator[bytes]:
     if _is_large(request) and not request._read_started:  # type: ignore[attr-defined]
         yield b"large"
         yield _spooled_digest(request)
-    elif _is_json(request) and (canonical := canonical_json(request.body)) is not None:
+    elif is_json(request) and (canonical := canonical_json(request.body)) is not None:
         yield b"json"
         yield canonical
     else:
@@ -138,19 +140,25 @@ def _is_consumed(request: Any) -> bool:
     return request._read_started and not hasattr(request, "_body")
 
 
-def _parse(request: Any) -> None:
-    """A body its parsers refuse is a 400 or 415 now, before anything is claimed."""
+def parse(request: Any) -> None:
+    """Let REST framework's parsers refuse a body (400, 415) before anything is claimed."""
     try:
         request.data  # noqa: B018
     except RecursionError as error:
         raise BadRequest("The body is nested too deeply.") from error
 
 
+def is_form(request: Any) -> bool:
+    """Whether the body is a form that the request's framework parses."""
+    plain = http_request(request)
+    # Plain Django does for POST only.
+    return plain.content_type in _FORMS and (is_rest_framework(request) or plain.method == "POST")
+
+
 def _body_parts(request: Any, leave_out: frozenset[str]) -> Iterator[bytes]:
     plain = http_request(request)
     rest_framework = is_rest_framework(request)
-    # Plain Django parses forms for POST only.
-    if plain.content_type in _FORMS and (rest_framework or plain.method == "POST"):
+    if is_form(request):
         yield from _form_parts(request, leave_out)
         return
     if rest_framework and _is_consumed(plain):
@@ -159,7 +167,7 @@ def _body_parts(request: Any, leave_out: frozenset[str]) -> Iterator[bytes]:
         return
     yield from _raw_parts(plain)
     if rest_framework:
-        _parse(request)
+        parse(request)
 
 
 def _is_cut(request: Any) -> bool:
@@ -183,6 +191,11 @@ def _query(request: HttpRequest) -> bytes:
     return json.dumps(sorted(pairs, key=itemgetter(0))).encode()
 
 
+def head_of(request: HttpRequest) -> tuple[bytes, ...]:
+    """All that a request asks for but for its body: method, path and query."""
+    return (request.method or "").encode(), request.path.encode(), _query(request)
+
+
 def fingerprint_of(request: HttpRequest, policy: Policy) -> bytes:
     """What is asked, as 32 bytes.
 
@@ -197,7 +210,6 @@ def fingerprint_of(request: HttpRequest, policy: Policy) -> bytes:
 
 def _fingerprint_of(request: HttpRequest, policy: Policy) -> bytes:
     if policy.fingerprint is not None:
-        return _digest((b"custom", policy.fingerprint(request)))
+        return digest((b"custom", policy.fingerprint(request)))
     leave_out = frozenset(("csrfmiddlewaretoken", policy.field or "csrfmiddlewaretoken"))
-    head = ((request.method or "").encode(), request.path.encode(), _query(request))
-    return _digest((*head, *_body_parts(request, leave_out)))
+    return digest((*head_of(request), *_body_parts(request, leave_out)))
