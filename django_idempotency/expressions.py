@@ -102,7 +102,8 @@ def body_fingerprint(expression: str) -> Callable[[Any], bytes]:
     """For ``fingerprint``: method, path, query and what ``expression`` finds in the body count.
 
     So ``[cake, amount]`` lets a client change its time stamp between retries. Where nothing is
-    found the whole request is compared: no two are equal because neither had any of it. Raises ImproperlyConfigured for an expression that is none.
+    found the whole request is compared: no two are equal because neither had any of it. Raises
+    ImproperlyConfigured for an expression that is none.
     """
     find = _finder(expression)
 
