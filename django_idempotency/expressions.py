@@ -29,18 +29,11 @@ def _fields(form: Any) -> Any:
     return {name: values[0] if len(values) == 1 else values for name, values in texts.items()}
 
 
-def _data(request: Any) -> Any:
-    if not is_form(request):
-        # Once read whole, it can be read by its bytes as well.
-        http_request(request).body  # noqa: B018
-    parse(request)
-    return _fields(request.data)
-
-
 def _body_of(request: Any) -> Any:
     """What the body means; None where nobody knows."""
     if is_rest_framework(request):
-        return _data(request)
+        parse(request)
+        return _fields(request.data)
     if is_form(request):
         return _fields(form_fields(request))
     try:
