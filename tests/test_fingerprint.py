@@ -1,5 +1,7 @@
 """Equal requests have equal digests, and no others."""
 
+import gzip
+import json
 import os
 from typing import Any
 
@@ -116,6 +118,25 @@ def test_large_body_is_hashed_and_put_back(settings: Settings) -> None:
     assert fingerprint_of(again, Policy()) == digest
     other = RequestFactory().post("/", body + b"x", content_type="application/octet-stream")
     assert fingerprint_of(other, Policy()) != digest
+
+
+def test_ten_megabytes_of_json_are_compared_by_their_meaning(settings: Settings) -> None:
+    """Where the project lets so much in."""
+    settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 20_000_000
+    cakes = [{"name": "x" * 1000, "price": number} for number in range(10_000)]
+    turned = [dict(reversed(cake.items())) for cake in cakes]
+    one, other = json.dumps(cakes).encode(), json.dumps(turned, indent=1).encode()
+    assert len(one) > 10_000_000
+    assert of(one) == of(other)
+    assert of(one) != of(one.replace(b'"price": 9999', b'"price": 9998'))
+
+
+def test_compressed_body_is_compared_by_its_bytes() -> None:
+    """Nobody unpacks it here: another compressor's work is another request."""
+    body = b'{"cake": "lemon"}' * 100
+    packed = gzip.compress(body, mtime=0)
+    assert of(packed) == of(packed)
+    assert of(packed) != of(gzip.compress(body, compresslevel=1, mtime=1))
 
 
 def test_callable_replaces_the_whole() -> None:
