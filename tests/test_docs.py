@@ -75,6 +75,16 @@ def test_ids_of_checks_are_documented_once() -> None:
     )
 
 
+@pytest.mark.parametrize("page", ["http.rst", "reliability.rst"])
+def test_tests_that_a_page_names_are_there(page: str) -> None:
+    """Each rule is held by a test."""
+    named = re.findall(r"``((?:\w+/)*test_\w+\.py)(?:::(\w+))?``", (DOCS / page).read_text())
+    assert len(named) > 10
+    for module, name in named:
+        source = (ROOT / "tests" / module.removeprefix("tests/")).read_text()
+        assert not name or f"def {name}(" in source, name
+
+
 @pytest.mark.parametrize(
     "name", ["idempotent", "IdempotencyMixin", "downstream_key", "atomic=False"]
 )
