@@ -55,8 +55,8 @@ def peak_of_workers(folder: Path) -> int:
 
 @pytest.fixture
 def address(tmp_path: Path) -> Iterator[str]:
-    """A server of one process, warmed up."""
-    with gunicorn(tmp_path, workers=1) as found:
+    """A server of one process and one thread (each has an arena of its own), warmed up."""
+    with gunicorn(tmp_path, workers=1, threads=1) as found:
         connection = http.client.HTTPConnection(urlsplit(found).netloc, timeout=20)
         connection.request("POST", "/exempt/", b"a=1", {"Idempotency-Key": uuid.uuid4().hex})
         assert connection.getresponse().status == 201
