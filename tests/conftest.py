@@ -9,9 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.contrib.contenttypes.management import create_contenttypes
+from django.contrib.contenttypes.models import ContentType
 from django.db import connections
+from django.db.models.signals import post_migrate
 from django.http import HttpResponse
 from django.test import Client
+from django.utils import translation
 
 Post = Callable[..., HttpResponse]
 
@@ -22,6 +26,26 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("drf"):
                 item.add_marker(pytest.mark.skip(reason="needs Django REST framework"))
+
+
+def _forget_content_types(**kwargs: Any) -> None:
+    """A flush takes the rows away that Django remembers."""
+    ContentType.objects.clear_cache()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def lean_flush() -> None:
+    """After each flush Django makes all permissions anew, which took most of the suite's time."""
+    post_migrate.disconnect(dispatch_uid="django.contrib.auth.management.create_permissions")
+    post_migrate.disconnect(create_contenttypes)
+    post_migrate.connect(_forget_content_types)
+
+
+@pytest.fixture(autouse=True)
+def default_language() -> Iterator[None]:
+    """What LocaleMiddleware activates in one test is not spoken in the next."""
+    yield
+    translation.deactivate()
 
 
 @pytest.fixture(autouse=True)
