@@ -10,6 +10,7 @@ from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 
 from . import doors, ninja
 from .policy import Options, checked
+from .protection import OPTIONS, OUTSIDE
 from .transactions import take_over_transactions
 
 V = TypeVar("V", bound=Callable[..., Any])
@@ -53,7 +54,7 @@ def _is_in_class_body(function: Callable[..., Any]) -> bool:
 
 
 def _merged(view: Any, options: Options) -> Options:
-    return {**options, **getattr(view, doors.OPTIONS, {})}
+    return {**options, **getattr(view, OPTIONS, {})}
 
 
 def _function(view: Callable[..., Any], options: Options) -> Callable[..., Any]:
@@ -71,7 +72,7 @@ def _function(view: Callable[..., Any], options: Options) -> Callable[..., Any]:
 
     chosen = functools.wraps(view)(adoor) if iscoroutinefunction(view) else door
     take_over_transactions(chosen)
-    setattr(chosen, doors.OPTIONS, merged)
+    setattr(chosen, OPTIONS, merged)
     return chosen
 
 
@@ -95,7 +96,16 @@ def _outside(view: Any, cls: type[Any], options: Options) -> Callable[..., Any]:
     if iscoroutinefunction(view):
         markcoroutinefunction(door)
     take_over_transactions(door)
+    _tell_descriptions(door, view, cls, options)
     return door
+
+
+def _tell_descriptions(door: Any, view: Any, cls: type[Any], options: Options) -> None:
+    """Show the door to who makes REST framework's view from ``initkwargs``, to describe its API."""
+    given = getattr(view, "initkwargs", None)
+    parameters = inspect.signature(cls).parameters.values()
+    if given is not None and any(each.kind is each.VAR_KEYWORD for each in parameters):
+        door.initkwargs = {**given, OUTSIDE: {**options, **given.get(OUTSIDE, {})}}
 
 
 class _Method:
@@ -105,14 +115,14 @@ class _Method:
         functools.update_wrapper(self, view)
         self._view = view
         self._call = _function(view, options)
-        setattr(self, doors.OPTIONS, _merged(view, options))
+        setattr(self, OPTIONS, _merged(view, options))
         if iscoroutinefunction(view):
             markcoroutinefunction(cast(Any, self))
 
     def __set_name__(self, owner: type[Any], name: str) -> None:
         if name == "dispatch":
             owner.dispatch = self._view
-            doors.hook(owner, getattr(self, doors.OPTIONS))
+            doors.hook(owner, getattr(self, OPTIONS))
         elif hasattr(owner, "dispatch"):
             doors.hook(owner)
 

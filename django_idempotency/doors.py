@@ -7,7 +7,7 @@ have opened.
 """
 
 import functools
-from collections.abc import Awaitable, Callable, Collection, Iterator
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +30,7 @@ from .exceptions import UnavailableError
 from .execution import database_of
 from .http import http_request, is_rest_framework
 from .policy import Options, Policy, resolve
+from .protection import OPTIONS, handler_of, policy_of
 from .transactions import (
     apart_of,
     commits_last,
@@ -38,8 +39,6 @@ from .transactions import (
     take_over_transactions,
 )
 
-#: Where a door leaves its options: on a function, a method or a class.
-OPTIONS = "_idempotency_options"
 _OUTER = "_idempotency_outer"
 _HOOKED = "_idempotency_hooked"
 _ENTERED = "_idempotency_entered"
@@ -160,39 +159,18 @@ def bound_instance(view: Any) -> Any:
     return None
 
 
-def _handler_of(view: Any, request: HttpRequest) -> Handler | None:
-    name = (request.method or "").lower()
-    handler: Handler | None = getattr(view, name, None) if name in view.http_method_names else None
-    return handler
-
-
-def _layers(
-    view: Any, request: HttpRequest, handler: Handler, of_dispatch: Options | None
-) -> Iterator[Options | None]:
-    """The options of every door this call goes through, the strongest last."""
-    attributes = getattr(view, "get_idempotency_options", None)
-    yield attributes() if attributes else None
-    for outer in _doors_outside(view, request):
-        yield outer.options
-    yield getattr(type(view), OPTIONS, None)
-    for cls in type(view).__mro__:
-        yield getattr(vars(cls).get("dispatch"), OPTIONS, None)
-    yield of_dispatch
-    yield getattr(handler, OPTIONS, None)
-
-
 def _protect(view: Any, request: HttpRequest, of_dispatch: Options | None) -> bool:
     """Replace the handler on the view instance by a covered one; False if this is not covered."""
-    handler = _handler_of(view, request)
+    method = request.method or ""
+    handler = handler_of(view, method)
     if handler is None:
         return False
-    found = _layers(view, request, handler, of_dispatch)
-    layers = [layer for layer in found if layer is not None]
-    policy = resolve({name: value for layer in layers for name, value in layer.items()})
-    if not layers or request.method not in policy.methods:
+    outside = [door.options for door in _doors_outside(view, request)]
+    policy = policy_of(view, method, outside, of_dispatch)
+    if policy is None:
         return False
     protected = _protected(view, handler, policy, _apart_of(view, request))
-    setattr(view, (request.method or "").lower(), functools.wraps(handler)(protected))
+    setattr(view, method.lower(), functools.wraps(handler)(protected))
     return True
 
 

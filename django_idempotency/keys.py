@@ -22,10 +22,14 @@ from .policy import Policy
 # are escaped, and both must be.
 _QUOTED = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"')
 _ESCAPED = re.compile(r"\\(.)")
-_VISIBLE = re.compile(r"[!-~]{1,255}")
+#: The longest key.
+MAX_LENGTH = 255
+_VISIBLE = re.compile(rf"[!-~]{{1,{MAX_LENGTH}}}")
 # Servers join repeated header lines with commas; a bare key with one is a list, with a semicolon
 # it carries parameters.
 _NOT_IN_BARE = frozenset(',;"')
+#: What a header's value looks like, bare or quoted; for other languages (ECMA 262), too.
+PATTERN = r'^([!#-+\--:<-~]+|"([!#-\[\]-~]|\\["\\])+")$'
 # 16 characters of the poorest usual alphabet (hexadecimal) are 64 bits: not to be guessed.
 _SECRET_LENGTH = 16
 _SCOPE_LENGTH = 255

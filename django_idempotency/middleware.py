@@ -18,6 +18,7 @@ from django.http.response import HttpResponseBase
 from . import conf, doors, ninja
 from .decorators import idempotent
 from .policy import resolve
+from .protection import OPTIONS
 from .transactions import take_over_transactions
 
 _DOOR = "_idempotency_door"
@@ -27,9 +28,14 @@ def _matches(path: str, patterns: Iterable[str]) -> bool:
     return any(re.search(pattern, path) for pattern in patterns)
 
 
-def _is_covered(request: HttpRequest) -> bool:
-    path = request.path_info.lstrip("/")
+def _is_covered(path: str) -> bool:
+    path = path.lstrip("/")
     return _matches(path, conf.urls()) and not _matches(path, conf.exempt_urls())
+
+
+def covers(path: str) -> bool:
+    """Whether the project has the middleware, which covers this path."""
+    return f"{__name__}.IdempotencyMiddleware" in settings.MIDDLEWARE and _is_covered(path)
 
 
 def _refuse_hidden_authentication(view: Any, response: Any) -> None:
@@ -95,7 +101,7 @@ class IdempotencyMiddleware:
         self, request: HttpRequest, view: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> HttpResponseBase | None:
         """Let a class cover itself; call a function here if the method is covered."""
-        if not _is_covered(request) or hasattr(view, doors.OPTIONS):
+        if not _is_covered(request.path_info) or hasattr(view, OPTIONS):
             return None
         cls = getattr(view, "cls", None) or getattr(view, "view_class", None)
         if cls is not None:

@@ -18,7 +18,8 @@ try:
 except ImportError:  # an extra
     APIException = Exception  # type: ignore[assignment,misc]
 
-_JSON = "application/problem+json"
+#: The media type of RFC 9457.
+PROBLEM_TYPE = "application/problem+json"
 _PAGE = "django_idempotency/error.html"
 
 
@@ -38,7 +39,9 @@ class IdempotencyAPIException(APIException):
 
 
 def _prefers_page(request: HttpRequest) -> bool:
-    return request.get_preferred_type([_JSON, "application/json", "text/html"]) == "text/html"
+    return (
+        request.get_preferred_type([PROBLEM_TYPE, "application/json", "text/html"]) == "text/html"
+    )
 
 
 def problem_details(error: IdempotencyError) -> dict[str, Any]:
@@ -68,7 +71,7 @@ def answer(request: HttpRequest, error: IdempotencyError, *, is_page: bool) -> H
     problem = problem_details(error)
     response = _page(request, problem) if is_page else None
     if response is None:
-        response = JsonResponse(problem, status=error.status, content_type=_JSON)
+        response = JsonResponse(problem, status=error.status, content_type=PROBLEM_TYPE)
     if error.retry_after is not None:
         response["Retry-After"] = str(error.retry_after)
     return response

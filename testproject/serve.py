@@ -11,6 +11,7 @@ DEFAULT_ADDRESS = "127.0.0.1:8000"
 _SIGN = """
   The cake shop    http://{address}/
   The tunnel       http://{address}/tunnel/
+  The API          http://{address}/api/docs/
   The admin        http://{address}/admin/    demo / demo
   A second person  guest / guest
 

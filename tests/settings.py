@@ -151,6 +151,11 @@ INSTALLED_APPS = [
     "tests.app",
 ]
 
+REST_FRAMEWORK: dict[str, Any] = {}
+if installed("drf_spectacular"):
+    # Read when a view is made.
+    REST_FRAMEWORK["DEFAULT_SCHEMA_CLASS"] = "django_idempotency.openapi.AutoSchema"
+
 MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",

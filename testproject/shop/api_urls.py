@@ -1,10 +1,10 @@
 """The addresses of the API."""
 
 from django.urls import include, path
-from rest_framework.authtoken.views import obtain_auth_token
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 from rest_framework.routers import SimpleRouter
 
-from .api import OrderView, OrderViewSet
+from .api import OrderView, OrderViewSet, TokenView
 
 app_name = "shop-api"
 
@@ -12,7 +12,9 @@ _router = SimpleRouter()
 _router.register("orders", OrderViewSet, basename="order")
 
 urlpatterns = [
-    path("token/", obtain_auth_token, name="token"),
+    path("token/", TokenView.as_view(), name="token"),
     path("orders/", OrderView.as_view(), name="orders"),
     path("v2/", include(_router.urls)),
+    path("schema/", SpectacularAPIView.as_view(), name="schema"),
+    path("docs/", SpectacularSwaggerView.as_view(url_name="shop-api:schema"), name="docs"),
 ]

@@ -1,0 +1,55 @@
+"""What schemathesis does here beside reading the schema: it sends every order once more.
+
+For ``SCHEMATHESIS_HOOKS``. ``IDEMPOTENCY_TEST_REPLAYS`` names the file that gets a line for each
+replay.
+"""
+
+import itertools
+import os
+import re
+import uuid
+from pathlib import Path
+from typing import Any
+
+import requests
+import schemathesis
+
+from django_idempotency.keys import MAX_LENGTH, PATTERN
+
+# The longest a cake bakes by the schema; none is baked that long here.
+_LONGEST = 5
+_calls = itertools.count()
+
+
+def _freshen(headers: Any) -> None:
+    """Let two of three keys be new: schemathesis prefers "0", which soon is known too well."""
+    key = str((headers or {}).get("Idempotency-Key", ""))
+    if re.search(PATTERN, key) and len(key) <= MAX_LENGTH and next(_calls) % 3:
+        headers["Idempotency-Key"] = str(uuid.uuid4())
+
+
+@schemathesis.hook
+def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
+    """Bake at once what the shop would take its time for."""
+    _freshen(case.headers)
+    seconds: Any = case.body.get("bake_seconds") if isinstance(case.body, dict) else None
+    if type(seconds) in (int, float) and 0 <= seconds <= _LONGEST:
+        case.body["bake_seconds"] = 0.0
+
+
+@schemathesis.check
+def replayed(ctx: Any, response: Any, case: Any) -> None:
+    """A covered request that succeeded gets the same reply again."""
+    first = response.request
+    if first.method != "POST" or response.status_code >= 300:
+        return
+    if "Idempotency-Key" not in first.headers:
+        return
+    with requests.Session() as session:
+        again = session.send(first, timeout=10)
+    marked = "Idempotent-Replayed" in again.headers
+    assert marked == ("/orders/" in first.url), "marked as a replay by the wrong view"
+    if marked:
+        assert (again.status_code, again.content) == (response.status_code, response.content)
+        with Path(os.environ["IDEMPOTENCY_TEST_REPLAYS"]).open("a") as log:
+            log.write(f"{first.url}\n")
