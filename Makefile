@@ -15,7 +15,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq
 MANAGE := $(BIN)/python -m testproject.manage
 RINGS := $(BIN)/python -m tests.rings
-RING_NAMES := lint types layers sqlite sqlite-modes postgresql pgbouncer mariadb hammer base dist
+RING_NAMES := lint types layers sqlite sqlite-modes postgresql pgbouncer mariadb browser hammer \
+    base dist
 
 ##@ See it
 
@@ -42,6 +43,7 @@ sqlite-modes: ## races and crashes in SQLite's other modes
 postgresql:   ## the test suite on a PostgreSQL that the tests start themselves
 pgbouncer:    ## contract, races and crashes behind PgBouncer (needs pgbouncer)
 mariadb:      ## the test suite on MariaDB (needs mariadb-server)
+browser:      ## forms in Chromium (needs chromium and chromium-driver)
 hammer:       ## 60 s of kills, freezes, cuts and restarts on each database
 base:         ## the contract without Django REST framework and django-redis
 dist:         ## the built wheel in an empty environment
@@ -65,6 +67,11 @@ mutants: $(VENV)/.dev ## break the protocol in every known way; which test notic
 fuzz: $(VENV)/.dev ## 10,000 hostile keys and bodies
 	@IDEMPOTENCY_TEST_FUZZ=2000 $(BIN)/python -m pytest -q -s --timeout 900 \
 	    tests/contract/test_fuzz.py $(ARGS)
+
+.PHONY: schemathesis
+schemathesis: $(VENV)/.dev ## the shop's API against its own OpenAPI schema, for two minutes
+	@IDEMPOTENCY_TEST_EXAMPLES=300 $(BIN)/python -m pytest -q -s --timeout 900 \
+	    tests/clients/test_schemathesis.py $(ARGS)
 
 .PHONY: stripe
 stripe: $(VENV)/.dev ## 200 calls of stripe-python through a tunnel that loses replies

@@ -3,6 +3,7 @@
 ========================  =======================================================================
 ``SHOP_DATABASE``         SQLite's path (``var/shop.sqlite3``) or ``postgresql://user@host/name``
 ``SHOP_KITCHEN_LOG``      the file that counts bakings outside the database (``var/kitchen.log``)
+``SHOP_BAKE_SECONDS``     how long a person waits while her cake is baked (``0``)
 ``SHOP_ATOMIC_REQUESTS``  ``1``: Django wraps every view in a transaction
 ``SHOP_DEBUG``            ``1``: Django's error pages
 ========================  =======================================================================
@@ -32,6 +33,8 @@ INSTALLED_APPS = [
     "django_idempotency",
     "rest_framework",
     "rest_framework.authtoken",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -94,6 +97,19 @@ REST_FRAMEWORK = {
     ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_SCHEMA_CLASS": "django_idempotency.openapi.AutoSchema",
+}
+
+SPECTACULAR_SETTINGS = {
+    "TITLE": "The cake shop",
+    "VERSION": "2",
+    # What a program sends is not what it gets back.
+    "COMPONENT_SPLIT_REQUEST": True,
+    "SERVE_INCLUDE_SCHEMA": False,
+    # From the sidecar: the page with the API's description needs no other site.
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
 }
 
 SHOP_KITCHEN_LOG = os.environ.get("SHOP_KITCHEN_LOG", str(_VAR / "kitchen.log"))
+SHOP_BAKE_SECONDS = float(os.environ.get("SHOP_BAKE_SECONDS", "0"))

@@ -20,14 +20,17 @@ from itertools import product
 from pathlib import Path
 from typing import TextIO
 
+from tests.browser import chromium
 from tests.servers import DATABASE_VARIABLE, UNAVAILABLE, mariadb, pgbouncer
 from tests.servers.folders import DATA_VARIABLE
 
 ROOT = Path(__file__).parent.parent
 PYTEST = (sys.executable, "-m", "pytest")
 SERVERS = (sys.executable, "-m", "tests.servers", "--database")
+# The browser has a ring of its own.
+ON_SQLITE = (*PYTEST, "--ignore=tests/browser")
 # The servers prove once, in the ring sqlite, that they start and end.
-SUITE = (*PYTEST, "--ignore=tests/test_servers.py")
+SUITE = (*ON_SQLITE, "--ignore=tests/test_servers.py")
 #: Those in which the mode of a database matters most.
 RACES = (*PYTEST, "tests/concurrency/test_racers.py", "tests/crash/test_kills.py")
 HAMMER = (sys.executable, "-m", "tests.chaos", "--seconds", "60", "--database")
@@ -103,7 +106,7 @@ RINGS = (
         remedy="the reason stands above; network access to PyPI, or the libraries PostgreSQL needs "
         "(see .ci/run)",
     ),
-    Ring("sqlite", "the suite on SQLite", (PYTEST,), takes_arguments=True),
+    Ring("sqlite", "the suite on SQLite", (ON_SQLITE,), takes_arguments=True),
     Ring(
         "sqlite-modes",
         "races and crashes in SQLite's other modes",
@@ -124,6 +127,13 @@ RINGS = (
         ),
         takes_arguments=True,
         remedy=pgbouncer.REMEDY,
+    ),
+    Ring(
+        "browser",
+        "forms in Chromium",
+        ((sys.executable, "-m", "tests.browser"),),
+        takes_arguments=True,
+        remedy=chromium.REMEDY,
     ),
     Ring(
         "hammer",

@@ -23,19 +23,24 @@ _STOP_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Shop:
-    """A running shop: where it listens, its main process, and its books."""
+    """A running shop: where it listens, its main process, its books and its log."""
 
     port: int
     pid: int
     books: Books
+    log: Path
 
     @property
     def address(self) -> str:
         """Where clients go."""
         return f"http://127.0.0.1:{self.port}"
 
+    def answered(self, method: str, path: str) -> int:
+        """How many of these requests it has answered, whoever was still there to read."""
+        return self.log.read_text().count(f'"{method} {path} HTTP/')
 
-def _environment(folder: Path) -> dict[str, str]:
+
+def _environment(folder: Path, bake_seconds: float) -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("SHOP_")}
     # gunicorn adds to its options what this variable holds.
     inherited.pop("GUNICORN_CMD_ARGS", None)
@@ -43,6 +48,7 @@ def _environment(folder: Path) -> dict[str, str]:
         "DJANGO_SETTINGS_MODULE": "testproject.settings",
         "SHOP_DATABASE": str(folder / "shop.sqlite3"),
         "SHOP_KITCHEN_LOG": str(folder / "kitchen.log"),
+        "SHOP_BAKE_SECONDS": str(bake_seconds),
     }
     return inherited | own
 
@@ -52,9 +58,9 @@ def _prepare(environment: dict[str, str]) -> None:
     subprocess.run(command, cwd=_ROOT, env=environment, check=True)
 
 
-def _start(folder: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+def _start(log_file: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
     options = ["--config", "python:testproject.demo.gunicorn_conf", "testproject.wsgi"]
-    with (folder / "gunicorn.log").open("wb") as log:
+    with log_file.open("wb") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "gunicorn", *options],
             cwd=_ROOT,
@@ -86,15 +92,18 @@ def _stop(server: subprocess.Popen[bytes]) -> None:
 
 
 @contextmanager
-def open_shop() -> Iterator[Shop]:
-    """A shop of its own in a temporary folder, until the block ends."""
+def open_shop(*, bake_seconds: float = 0.0) -> Iterator[Shop]:
+    """A shop of its own in a temporary folder, until the block ends.
+
+    ``bake_seconds`` is how long a person's order takes; programs say it themselves.
+    """
     with tempfile.TemporaryDirectory(prefix="cake-shop-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
-        environment = _environment(folder)
+        environment, log = _environment(folder, bake_seconds), folder / "gunicorn.log"
         _prepare(environment)
-        server = _start(folder, environment)
+        server = _start(log, environment)
         try:
             books = Books(folder / "shop.sqlite3", folder / "kitchen.log")
-            yield Shop(_port(server, folder / "gunicorn.log"), server.pid, books)
+            yield Shop(_port(server, log), server.pid, books, log)
         finally:
             _stop(server)

@@ -8,7 +8,7 @@ from . import views
 app_name = "shop"
 
 urlpatterns = [
-    path("", views.home, name="home"),
+    path("", views.HomeView.as_view(), name="home"),
     path("orders/<uuid:ticket>/", views.order, name="order"),
     path("tunnel/", views.tunnel, name="tunnel"),
     path("tunnel/order/", views.tunnel_order, name="tunnel-order"),

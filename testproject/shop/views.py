@@ -1,24 +1,33 @@
 """The pages a person sees: the window, an order, and the tunnel."""
 
 import uuid
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from django.http.response import HttpResponseBase
+from django.conf import settings
+from django.http.response import HttpResponse, HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect
 from django.template.response import TemplateResponse
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_http_methods, require_POST
+from django.views.decorators.http import require_POST
+from django.views.generic import FormView
 
 from django_idempotency.decorators import idempotent
+from django_idempotency.views import IdempotencyFormMixin
 
 from . import kitchen
 from .cakes import Cake
-from .forms import CakeForm, KeyedCakeForm
+from .forms import CakeForm
 from .middleware import origin_of
 from .models import Order, Origin
 from .visits import Reception, Reply, ShopRequest
 
-_TUNNEL = (Origin.WITHOUT_KEY, Origin.WITH_KEY)
+if TYPE_CHECKING:
+    _CakeFormView = FormView[CakeForm]
+else:
+    _CakeFormView = FormView
+
+# The tunnel's two sides, and the ids of their fields.
+_TUNNEL = {Origin.WITHOUT_KEY: "without_%s", Origin.WITH_KEY: "with_%s"}
 
 
 def _place(request: ShopRequest, form: CakeForm) -> Order:
@@ -29,22 +38,28 @@ def _place(request: ShopRequest, form: CakeForm) -> Order:
         customer=request.user if request.user.is_authenticated else None,
         visitor=request.visit.visitor,
     )
-    kitchen.bake(order)
+    kitchen.bake(order, settings.SHOP_BAKE_SECONDS)
     return order
 
 
-# A page from the browser's cache would hold a key that is already used.
-@never_cache
-@require_http_methods(["GET", "HEAD", "POST"])
-@idempotent(field="idempotency_key")
-def home(request: ShopRequest) -> HttpResponseBase:
-    """Show the window, or take an order and lead to its page."""
-    form = KeyedCakeForm(request.POST if request.method == "POST" else None)
-    if form.is_valid():
-        return redirect(_place(request, form))
-    orders = Order.objects.of_visitor(request.visit.visitor).on_the_way()
-    context = {"form": form, "cakes": list(Cake), "orders": orders[:6], "total": orders.count()}
-    return TemplateResponse(request, "shop/home.html", context)
+# Not @never_cache: Back has to find the page that was sent, with its key.
+class HomeView(IdempotencyFormMixin, _CakeFormView):
+    """The window; whoever orders there is led to her order's page."""
+
+    request: ShopRequest
+    form_class = CakeForm
+    template_name = "shop/home.html"
+    idempotency_required = True
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        """What is in the window, and what is on the way."""
+        orders = Order.objects.of_visitor(self.request.visit.visitor).on_the_way()
+        extra = {"cakes": list(Cake), "orders": orders[:6], "total": orders.count()}
+        return super().get_context_data(**extra, **kwargs)
+
+    def form_valid(self, form: CakeForm) -> HttpResponse:
+        """Take the order."""
+        return redirect(_place(self.request, form))
 
 
 def _came_twice(request: ShopRequest, order: Order) -> bool:
@@ -64,7 +79,13 @@ def order(request: ShopRequest, ticket: uuid.UUID) -> HttpResponseBase:
 
 def _side(request: ShopRequest, origin: Origin, form: CakeForm) -> dict[str, Any]:
     orders = Order.objects.of_visitor(request.visit.visitor).from_door(origin).on_the_way()
-    return {"origin": origin, "form": form, "orders": orders, "reply": _reply(request, origin)}
+    return {
+        "origin": origin,
+        "keyed": origin is Origin.WITH_KEY,
+        "form": form,
+        "orders": orders,
+        "reply": _reply(request, origin),
+    }
 
 
 def _reply(request: ShopRequest, origin: Origin) -> str | None:
@@ -82,12 +103,11 @@ def _verdict(request: ShopRequest, without_key: int, with_key: int) -> dict[str,
 
 def _tunnel_page(request: ShopRequest, **bound: CakeForm) -> HttpResponseBase:
     """The two sides next to each other; ``bound`` holds a form to correct, by its origin's name."""
-    initial = {"icing": "Ada"}
     forms = {
-        Origin.WITHOUT_KEY: CakeForm(auto_id="without_%s", initial=initial),
-        Origin.WITH_KEY: KeyedCakeForm(auto_id="with_%s", initial=initial),
+        door: bound.get(door.name) or CakeForm(auto_id=auto_id, initial={"icing": "Ada"})
+        for door, auto_id in _TUNNEL.items()
     }
-    sides = [_side(request, door, bound.get(door.name, form)) for door, form in forms.items()]
+    sides = [_side(request, door, form) for door, form in forms.items()]
     verdict = _verdict(request, *(len(side["orders"]) for side in sides))
     return TemplateResponse(request, "shop/tunnel.html", {"sides": sides, "verdict": verdict})
 
@@ -104,11 +124,10 @@ def tunnel(request: ShopRequest) -> HttpResponseBase:
 def tunnel_order(request: ShopRequest) -> HttpResponseBase:
     """Take an order from either side; only the key in the form tells them apart."""
     origin = origin_of(request)
-    if origin is Origin.WITH_KEY:
-        form: CakeForm = KeyedCakeForm(request.POST, auto_id="with_%s")
-    else:
-        form = CakeForm(request.POST, auto_id="without_%s")
+    form = CakeForm(request.POST, auto_id=_TUNNEL[origin])
     if not form.is_valid():
+        # The layer sees a form with errors in a context, but not in one of its lists.
+        request.idempotency.release()
         return _tunnel_page(request, **{origin.name: form})
     _place(request, form)
     return redirect("shop:tunnel")

@@ -13,6 +13,8 @@ from django.core import signing
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
+from django_idempotency.operation import Operation
+
 _COOKIE = "shop_visit"
 _COOKIE_SECONDS = 30 * 24 * 3600
 
@@ -58,9 +60,10 @@ class Visit:
 
 
 class ShopRequest(HttpRequest):
-    """A request after :class:`~testproject.shop.middleware.VisitMiddleware`."""
+    """A request after :class:`~testproject.shop.middleware.VisitMiddleware`; in covered views."""
 
     visit: Visit
+    idempotency: Operation
 
 
 def _from_parts(parts: dict[str, Any]) -> Visit:

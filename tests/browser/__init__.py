@@ -1,0 +1,1 @@
+"""What a person does with a form, in Chromium: the ring ``browser``."""
