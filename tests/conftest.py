@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.apps import apps
+from django.contrib.auth.models import Permission, User
 from django.contrib.contenttypes.management import create_contenttypes
 from django.contrib.contenttypes.models import ContentType
 from django.db import connections
@@ -39,6 +41,18 @@ def lean_flush() -> None:
     post_migrate.disconnect(dispatch_uid="django.contrib.auth.management.create_permissions")
     post_migrate.disconnect(create_contenttypes)
     post_migrate.connect(_forget_content_types)
+
+
+def staff(*permissions: str) -> User:
+    """Somebody who may do just that in the admin, named as in ``view_idempotencyrecord``."""
+    user = User.objects.create(username="_".join(("staff", *permissions)), is_staff=True)
+    for codename in permissions:
+        model = apps.get_model("django_idempotency", codename.rpartition("_")[2])
+        kind = ContentType.objects.get_for_model(model)
+        user.user_permissions.add(
+            Permission.objects.get_or_create(codename=codename, content_type=kind)[0]
+        )
+    return user
 
 
 @pytest.fixture(autouse=True)

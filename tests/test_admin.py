@@ -4,14 +4,14 @@ from io import StringIO
 
 import pytest
 from django.contrib.admin.models import LogEntry
-from django.contrib.auth.models import Permission, User
+from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 from django.test import Client
 from django.urls import reverse
 
 from django_idempotency.models import IdempotencyRecord, Status, UtcNow
 from tests.app import effects
-from tests.conftest import Post
+from tests.conftest import Post, staff
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
 
@@ -62,10 +62,8 @@ def test_running_record_is_not_expired(admin: Client, key: str, post: Post) -> N
 def test_viewer_may_not_expire(key: str, post: Post) -> None:
     """To look is one permission, to change another."""
     post("/function/", key)
-    user = User.objects.create(username="viewer", is_staff=True)
-    user.user_permissions.add(Permission.objects.get(codename="view_idempotencyrecord"))
     client = Client()
-    client.force_login(user)
+    client.force_login(staff("view_idempotencyrecord"))
     assert key[:20].encode() in client.get(LIST).content
     chosen = [str(record.pk) for record in IdempotencyRecord.objects.all()]
     client.post(LIST, {"action": "expire", "_selected_action": chosen})
