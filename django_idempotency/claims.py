@@ -16,6 +16,7 @@ from threading import Lock
 from .exceptions import (
     AttemptsExhaustedError,
     InProgressError,
+    KeyErasedError,
     KeyReusedError,
     TransitionError,
     UnavailableError,
@@ -113,7 +114,7 @@ class _Take:
     anew: bool = False
 
 
-def _seems_dead(found: Found, grace: float) -> bool:
+def seems_dead(found: Found, grace: float) -> bool:
     """Whether asking for the owner's lock is worth it; the lock itself decides."""
     if not found.atomic:
         return found.lease_over
@@ -122,15 +123,17 @@ def _seems_dead(found: Found, grace: float) -> bool:
 
 
 def _decide(found: Found, fingerprint: bytes, grace: float) -> _Take | _Running | StoredResponse:
-    same = found.fingerprint == fingerprint
     if found.status is not Status.IN_PROGRESS and found.expired:
         return _Take(1, anew=True)
+    if not found.fingerprint:
+        raise KeyErasedError
+    same = found.fingerprint == fingerprint
     # An attempt that was no transaction may have left traces of what it was asked.
     if not same and not (found.status is Status.RELEASED and found.atomic):
         raise KeyReusedError
     if found.response is not None:
         return found.response
-    if found.status is Status.IN_PROGRESS and not _seems_dead(found, grace):
+    if found.status is Status.IN_PROGRESS and not seems_dead(found, grace):
         return _Running(found)
     return _Take(found.attempts + 1 if same else 1)
 
@@ -205,7 +208,7 @@ def _back_off(
     """Return when looking again may help, at the latest after ``left`` seconds."""
     # The lock of an owner who has not begun is free. Whoever took it would make him seem to have
     # begun (PostgreSQL's xmax) and send him away to wait.
-    began = found is not None and found.atomic and _seems_dead(found, store.dialect.grace)
+    began = found is not None and found.atomic and seems_dead(found, store.dialect.grace)
     if found and began and store.can_watch(left):
         store.watch(intent.id, found.token, left)
     else:

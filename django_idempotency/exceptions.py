@@ -7,6 +7,7 @@
     │   ├── KeyMissingError         400  idempotency_key_missing         fix_request
     │   ├── KeyInvalidError         400  idempotency_key_invalid         fix_request
     │   ├── KeyReusedError          422  idempotency_key_reused          use_new_key
+    │   ├── KeyErasedError          410  idempotency_key_erased          use_new_key
     │   ├── InProgressError         409  idempotency_in_progress         retry_same_key  Retry-After
     │   ├── AttemptsExhaustedError  409  idempotency_attempts_exhausted  use_new_key
     │   └── UnavailableError        503  idempotency_unavailable         retry_same_key  Retry-After
@@ -93,6 +94,17 @@ class KeyReusedError(IdempotencyError):
     remedy = Remedy.USE_NEW_KEY
     cause = _("This key came first with another request, so nothing was done this time.")
     advice = _("Make a new key for a new request; repeat a request exactly as it was first sent.")
+
+
+class KeyErasedError(IdempotencyError):
+    """The key was used, and all that was known of it has been erased."""
+
+    status = 410
+    code = "idempotency_key_erased"
+    title = _("The idempotency key was erased.")
+    remedy = Remedy.USE_NEW_KEY
+    cause = _("This key was used before, and its reply has been erased.")
+    advice = _("Find out whether what you wanted has been done; if not, make a new key.")
 
 
 class InProgressError(IdempotencyError):

@@ -82,6 +82,9 @@ class IdempotencyRecord(models.Model):
     lease_expires_at = models.DateTimeField(_("lease expires at"))
     response_status = models.PositiveSmallIntegerField(_("response status"), null=True)
     response_headers = models.JSONField(_("response headers"), null=True)
+    response_codec = models.CharField(
+        _("response codec"), max_length=32, help_text=_("What the stored body was encoded with.")
+    )
     response_body = models.BinaryField(
         _("response body"), null=True, help_text=_("Empty in a completed record: it was too large.")
     )
@@ -110,3 +113,23 @@ class IdempotencyRecord(models.Model):
 
     def __str__(self) -> str:
         return f"{self.key} ({self.scope})"
+
+    @property
+    def is_erased(self) -> bool:
+        """Whether nothing is left but the fact that the key was used."""
+        return len(self.fingerprint) == 0
+
+
+class IdempotencyCount(models.Model):
+    """How often something happened in one minute, as one process counted it."""
+
+    minute = models.DateTimeField(_("minute"), db_index=True)
+    event = models.CharField(_("event"), max_length=16)
+    count = models.PositiveIntegerField(_("count"))
+
+    class Meta:
+        verbose_name = _("idempotency count")
+        verbose_name_plural = _("idempotency counts")
+
+    def __str__(self) -> str:
+        return f"{self.minute:%Y-%m-%d %H:%M} {self.event}: {self.count}"

@@ -14,7 +14,8 @@ _BEGUN = "error = 'begun'"
 _RUNNING = f"'{Status.IN_PROGRESS.value}'"
 #: The columns that every claim writes.
 _TERMS = ("token", "fingerprint", "attempts", "atomic", "method", "path")
-_IDENTITY = ("id", "scope", "key")
+_OWN = ("scope", "key")
+_IDENTITY = ("id", *_OWN)
 
 
 class Texts:
@@ -37,7 +38,7 @@ class Texts:
         self.read = (
             f"SELECT fingerprint, status, token, attempts, atomic, {dialect.age},"
             f" lease_expires_at <= {dialect.now}, expires_at <= {dialect.now}, {dialect.touched},"
-            f" response_status, response_headers, response_body FROM {self.table}"
+            f" response_status, response_headers, response_body, response_codec FROM {self.table}"
             " WHERE id = %(id)s"
         )
         self.complete = self._complete() + f" WHERE {_GUARD}"
@@ -51,14 +52,21 @@ class Texts:
             f"UPDATE {self.table} SET expires_at = {dialect.now} WHERE id = %(id)s"
             f" AND status <> {_RUNNING} AND expires_at > {dialect.now}"
         )
-        self.purge = dialect.delete_free.format(
-            table=self.table, condition=f"expires_at <= {dialect.now} AND status <> {_RUNNING}"
+        over = f"expires_at <= {dialect.now} AND status <> {_RUNNING}"
+        self.purge = self._delete_free(over)
+        self.delete = self._delete_free(f"id = %(id)s AND {over}")
+        self.free = self._update_free(
+            "status = %(status)s, error = %(error)s",
+            f"{_GUARD} AND (atomic OR lease_expires_at <= {dialect.now})",
         )
 
     def _update_free(self, changes: str, condition: str) -> str:
         return self._dialect.update_free.format(
             table=self.table, changes=changes, condition=condition
         )
+
+    def _delete_free(self, condition: str) -> str:
+        return self._dialect.delete_free.format(table=self.table, condition=condition)
 
     def _value(self, column: str) -> str:
         return f"%({column})s" + self._dialect.casts.get(column, "")
@@ -75,7 +83,8 @@ class Texts:
     def _insert(self, source: str) -> str:
         d = self._dialect
         values = {name: self._value(name) for name in (*_IDENTITY, *_TERMS)}
-        values |= {"status": _RUNNING, "error": "''", "created_at": d.now, **self._times()}
+        values |= {"status": _RUNNING, "created_at": d.now, **self._times()}
+        values |= dict.fromkeys(("error", "response_codec"), "''")
         return (
             f"{d.insert_prefix}INSERT INTO {self.table} ({', '.join(map(self._quote, values))})"
             f" SELECT {', '.join(values.values())} {source} {d.on_conflict}"
@@ -83,8 +92,10 @@ class Texts:
 
     def _take(self) -> str:
         d = self._dialect
-        values = {name: self._value(name) for name in _TERMS}
-        values |= {"status": _RUNNING, "error": "''", **self._times()}
+        # Scope and key, too: of an erased record they are gone.
+        values = {self._quote(name): self._value(name) for name in (*_OWN, *_TERMS)}
+        values |= {"status": _RUNNING, **self._times()}
+        values |= dict.fromkeys(("error", "response_codec"), "''")
         values["created_at"] = f"CASE WHEN %(anew)s THEN {d.now} ELSE created_at END"
         answer = ("response_status", "response_headers", "response_body", "completed_at")
         values |= dict.fromkeys(answer, "NULL")
@@ -101,5 +112,6 @@ class Texts:
             f"UPDATE {self.table} SET status = %(status)s, error = '', completed_at = {d.now},"
             f" response_status = %(response_status)s, response_headers ="
             f" {self._value('response_headers')}, response_body = %(response_body)s,"
+            f" response_codec = %(response_codec)s,"
             f" expires_at = CASE WHEN expires_at < {kept} THEN {kept} ELSE expires_at END"
         )

@@ -47,11 +47,15 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class StoredResponse:
-    """A response's lasting parts. ``body`` is None where it was larger than the limit."""
+    """A response's lasting parts. ``body`` is None where it was larger than the limit.
+
+    ``codec`` names what the body was encoded with; empty for the bytes as they were sent.
+    """
 
     status: int
     headers: list[tuple[str, str]]
     body: bytes | None
+    codec: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +141,8 @@ class Store:
             "fingerprint": intent.fingerprint,
             "attempts": terms.attempts,
             "atomic": terms.atomic,
+            "scope": intent.scope,
+            "key": intent.key,
             "method": intent.method,
             "path": intent.path,
             "lease": d.duration(terms.lease),
@@ -146,7 +152,7 @@ class Store:
     def insert(self, intent: Intent, terms: Terms) -> Inserted:
         """Claim a key nobody has used."""
         d = self.dialect
-        params = self._terms(intent, terms) | {"scope": intent.scope, "key": intent.key}
+        params = self._terms(intent, terms)
         unflushed = terms.atomic and not self.joined
         text = self._texts.insert_unflushed if unflushed else self._texts.insert
         try:
@@ -260,6 +266,7 @@ class Store:
             "response_status": response.status,
             "response_headers": json.dumps(response.headers),
             "response_body": response.body,
+            "response_codec": response.codec,
             "retention": self.dialect.duration(retention),
         }
         return self._settle(self._texts.complete, params | self._held(record, token), locked=locked)
@@ -284,9 +291,26 @@ class Store:
         params |= self._held(record, token)
         return self._if_free(self._texts.release_late, params, nullcontext(), wait=0.25)
 
+    def free(self, record: uuid.UUID, found: Found, error: str) -> bool:
+        """Release a record whose owner is dead, if it is as ``found``; never waits."""
+        if self._is_alive(found):
+            return False
+        params = self._held(record, found.token) | {
+            "status": Status.RELEASED.value,
+            "error": error,
+        }
+        unchanged = nullcontext() if self.joined else self.dialect.unchanged(self.connection)
+        return self._if_free(self._texts.free, params, unchanged, wait=0.0)
+
     def expire(self, record: uuid.UUID) -> bool:
         """Let a finished record answer no more; the next request with its key runs anew."""
         return self._execute(self._texts.expire, {"id": self.dialect.uuid(record)}) == 1
+
+    def delete(self, record: uuid.UUID) -> bool:
+        """Delete one record that answers no more, if nobody holds it."""
+        params = {"id": self.dialect.uuid(record), "limit": 1}
+        with nullcontext() if self.joined else self.dialect.latest(self.connection):
+            return self._execute(self._texts.delete, params) == 1
 
     def purge(self, limit: int) -> int:
         """Delete up to ``limit`` expired records that nobody holds; how many it were."""
@@ -315,6 +339,6 @@ def _found(row: Sequence[Any]) -> Found:
     )
 
 
-def _response(status: int, headers: str, body: Any) -> StoredResponse:
+def _response(status: int, headers: str, body: Any, codec: str) -> StoredResponse:
     pairs = [(name, value) for name, value in json.loads(headers)]
-    return StoredResponse(status, pairs, None if body is None else bytes(body))
+    return StoredResponse(status, pairs, None if body is None else bytes(body), codec)
