@@ -14,6 +14,8 @@ class DjangoIdempotencyConfig(AppConfig):
 
     def ready(self) -> None:
         """Import what registers itself."""
-        from . import checks, policy  # noqa: F401
+        from . import checks, policy, prometheus, telemetry  # noqa: F401
 
         setting_changed.connect(policy.forget_settings)
+        telemetry.connect()
+        prometheus.connect()

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import cast
+from typing import Any, cast
 
 from asgiref.sync import sync_to_async
 from django.db import Error, InterfaceError, OperationalError, connections, transaction
@@ -17,6 +17,7 @@ from django.http.response import HttpResponseBase
 from django.utils.translation import get_language
 
 from .claims import Claim
+from .events import Kind, event_of, tell
 from .exceptions import InProgressError, TransitionError, UnavailableError
 from .operation import Operation, running
 from .policy import Policy
@@ -73,6 +74,8 @@ class Attempt:
             return self._after(error)
         if fate is Verdict.ROLL_BACK:
             self._release_late(f"HTTP {response.status_code}")
+        else:
+            self._tell_settled(fate, response)
         return response
 
     async def arun(self, view: AsyncView) -> HttpResponseBase:
@@ -94,6 +97,8 @@ class Attempt:
             return await sync_to_async(self._after)(error)
         if fate is Verdict.ROLL_BACK:
             await sync_to_async(self._release_late)(f"HTTP {response.status_code}")
+        else:
+            await sync_to_async(self._tell_settled)(fate, response)
         return response
 
     def _in_transaction(self, view: View) -> tuple[HttpResponseBase, Verdict]:
@@ -129,6 +134,15 @@ class Attempt:
         if fate is not Verdict.ROLL_BACK:
             self._settle(response, fate)
         return response, fate
+
+    def _tell(self, kind: Kind, **details: Any) -> None:
+        if self.claim and self.operation.intent:
+            attempt = self.operation.attempt
+            tell(event_of(kind, self.alias, self.operation.intent, attempt=attempt, **details))
+
+    def _tell_settled(self, fate: Verdict, response: HttpResponseBase) -> None:
+        kind = Kind.COMPLETED if fate is Verdict.KEEP else Kind.RELEASED
+        self._tell(kind, status=response.status_code)
 
     def _respond(self, view: View) -> HttpResponseBase:
         self.phase = _Phase.VIEW
@@ -176,6 +190,8 @@ class Attempt:
             raise InProgressError from error
         if isinstance(error, UNREACHABLE) and self.phase in (_Phase.BEFORE_VIEW, _Phase.COMMIT):
             self._hang_up()
+        if self.phase is _Phase.DONE and self.response:
+            self._tell(Kind.COMPLETED, status=self.response.status_code)
         freed = self.phase is not _Phase.DONE and self._release_late(type(error).__name__)
         if self.claim and isinstance(error, UNREACHABLE):
             if self.phase is _Phase.BEFORE_VIEW:
@@ -207,7 +223,9 @@ class Attempt:
             raise UnavailableError from unreachable
         if committed:
             logger.warning("COMMIT raised, and the record says it was done", exc_info=error)
-            return cast(HttpResponseBase, self.response)
+            response = cast(HttpResponseBase, self.response)
+            self._tell(Kind.COMPLETED, status=response.status_code)
+            return response
         raise UnavailableError from error
 
     def _release_late(self, reason: str) -> bool:
@@ -215,8 +233,11 @@ class Attempt:
         if self.claim is None:
             return False
         try:
-            return self.claim.release_late(reason)
+            freed = self.claim.release_late(reason)
         except Error:
             self._hang_up()
             logger.warning("a key could not be released; a retry takes it over", exc_info=True)
             return False
+        if freed:
+            self._tell(Kind.RELEASED, error=reason)
+        return freed

@@ -32,6 +32,7 @@ _PROJECT_WIDE: dict[str, tuple[str, Callable[[object], bool]]] = {
     "CREDENTIAL_HEADERS": ("a list of header names", _is_texts),
     "ENABLED": ("True or False", lambda value: isinstance(value, bool)),
     "EXEMPT_URLS": ("a list of regular expressions", _is_patterns),
+    "LOG_KEYS": ("True or False", lambda value: isinstance(value, bool)),
     "PROBLEM_TYPE_BASE": ("a string", lambda value: isinstance(value, str)),
     "URLS": ("a list of regular expressions", _is_patterns),
 }

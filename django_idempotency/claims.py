@@ -38,6 +38,17 @@ _SHORTEST_POLL_SECONDS = 0.05
 _LONGEST_POLL_SECONDS = 0.5
 
 
+class Origin(Enum):
+    """What a claim was made from."""
+
+    #: There was no record, or its last attempt freed the key.
+    FREE = auto()
+    #: An earlier life of the key, which was over.
+    EXPIRED = auto()
+    #: An attempt whose owner died.
+    DEAD = auto()
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
     """The right to run one operation, as long as the record carries this token."""
@@ -47,6 +58,7 @@ class Claim:
     terms: Terms
     #: Whether the claim is a part of a transaction that was open before it.
     joined: bool
+    origin: Origin = Origin.FREE
 
     @property
     def is_locked(self) -> bool:
@@ -143,6 +155,12 @@ def _terms(policy: Policy, attempts: int) -> Terms:
     return Terms(uuid.uuid4(), attempts, policy.atomic, policy.lease, policy.retention)
 
 
+def _origin(found: Found, step: _Take) -> Origin:
+    if step.anew:
+        return Origin.EXPIRED
+    return Origin.DEAD if found.status is Status.IN_PROGRESS else Origin.FREE
+
+
 def _take(
     store: Store, intent: Intent, policy: Policy, found: Found, step: _Take
 ) -> Claim | _Running:
@@ -150,7 +168,8 @@ def _take(
     if exhausted and found.status is Status.RELEASED:
         raise AttemptsExhaustedError
     attempts = found.attempts if exhausted else step.attempts
-    claim = Claim(store, intent.id, _terms(policy, attempts), store.joined)
+    origin = _origin(found, step)
+    claim = Claim(store, intent.id, _terms(policy, attempts), store.joined, origin)
     if not store.take(intent, found, claim.terms, anew=step.anew):
         return _Running(found)
     if exhausted:

@@ -38,6 +38,11 @@ def enabled() -> bool:
     return bool(getattr(settings, "IDEMPOTENCY_ENABLED", True))
 
 
+def logs_keys() -> bool:
+    """Whether logs show keys as they are; a key is a secret where nobody is logged in."""
+    return bool(getattr(settings, "IDEMPOTENCY_LOG_KEYS", False))
+
+
 def urls() -> tuple[str, ...]:
     """Regular expressions for the paths the middleware covers, without the leading slash."""
     return tuple(getattr(settings, "IDEMPOTENCY_URLS", ("",)))

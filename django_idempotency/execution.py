@@ -21,8 +21,9 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from .attempts import UNREACHABLE, AsyncView, Attempt, View
-from .claims import Claim, obtain
-from .exceptions import UnavailableError
+from .claims import Claim, Origin, obtain
+from .events import Kind, event_of, tell
+from .exceptions import InProgressError, KeyReusedError, UnavailableError
 from .fingerprint import fingerprint_of
 from .http import http_request
 from .keys import Key, record_id, scope_of
@@ -31,6 +32,7 @@ from .operation import Operation, current_operation
 from .policy import Policy
 from .responses import replay
 from .store import Intent, Store, StoredResponse
+from .telemetry import span
 
 logger = logging.getLogger("django_idempotency")
 
@@ -54,12 +56,33 @@ def _intent(request: HttpRequest, policy: Policy, key: Key) -> Intent:
     )
 
 
+_REFUSALS = {InProgressError: Kind.CONFLICTED, KeyReusedError: Kind.MISMATCHED}
+_CLAIMS = {
+    Origin.FREE: (Kind.CLAIMED,),
+    Origin.EXPIRED: (Kind.EXPIRED, Kind.CLAIMED),
+    Origin.DEAD: (Kind.TAKEN_OVER,),
+}
+
+
+def _tell(alias: str, intent: Intent, outcome: Claim | StoredResponse) -> None:
+    if isinstance(outcome, StoredResponse):
+        tell(event_of(Kind.REPLAYED, alias, intent, status=outcome.status))
+        return
+    for kind in _CLAIMS[outcome.origin]:
+        tell(event_of(kind, alias, intent, attempt=outcome.terms.attempts))
+
+
 def _obtain(alias: str, intent: Intent, policy: Policy) -> Claim | StoredResponse:
     try:
-        return obtain(Store(alias), intent, policy)
+        outcome = obtain(Store(alias), intent, policy)
+    except (InProgressError, KeyReusedError) as error:
+        tell(event_of(_REFUSALS[type(error)], alias, intent, status=error.status))
+        raise
     except UNREACHABLE as error:
         logger.error("the store cannot be reached, so nothing runs", exc_info=True)
         raise UnavailableError from error
+    _tell(alias, intent, outcome)
+    return outcome
 
 
 def _begin(
@@ -96,17 +119,19 @@ def execute(
     its response; ``apart`` are aliases the view keeps out of ATOMIC_REQUESTS. Raises an
     IdempotencyError, or whatever the view raises.
     """
-    beginning = _begin(request, policy, key, apart)
-    if isinstance(beginning, Attempt):
-        return beginning.run(view)
-    return view() if beginning is None else replay(beginning)
+    with span():
+        beginning = _begin(request, policy, key, apart)
+        if isinstance(beginning, Attempt):
+            return beginning.run(view)
+        return view() if beginning is None else replay(beginning)
 
 
 async def aexecute(
     request: HttpRequest, policy: Policy, key: Key | None, view: AsyncView
 ) -> HttpResponseBase:
     """The same for a view that is a coroutine: outside of any transaction, under a lease."""
-    beginning = await sync_to_async(_begin)(request, policy.for_a_coroutine(), key)
-    if isinstance(beginning, Attempt):
-        return await beginning.arun(view)
-    return await view() if beginning is None else replay(beginning)
+    with span():
+        beginning = await sync_to_async(_begin)(request, policy.for_a_coroutine(), key)
+        if isinstance(beginning, Attempt):
+            return await beginning.arun(view)
+        return await view() if beginning is None else replay(beginning)

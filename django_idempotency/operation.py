@@ -22,7 +22,7 @@ class Operation:
 
     def __init__(self, request: HttpRequest, intent: Intent | None, attempt: int) -> None:
         self.request = request
-        self._intent = intent
+        self.intent = intent
         self.key = intent.key if intent else None
         self.scope = intent.scope if intent else None
         self.record_id = intent.id if intent else None
@@ -48,9 +48,9 @@ class Operation:
         It depends on scope, key, fingerprint and ``name`` only, so that every attempt sends the
         same. Raises ValueError where the request has no key.
         """
-        if self._intent is None:
+        if self.intent is None:
             raise ValueError("a request without an idempotency key has no downstream keys")
-        intent = self._intent
+        intent = self.intent
         sha = hashlib.sha256()
         for part in (intent.scope.encode(), intent.key.encode(), intent.fingerprint, name.encode()):
             sha.update(len(part).to_bytes(4, "big") + part)

@@ -1,0 +1,119 @@
+"""What happened to a key, told after the fact: it is counted, logged, and sent as a signal.
+
+The protocol tells; who listens can neither delay a COMMIT nor break a request.
+"""
+
+import hashlib
+import logging
+import uuid
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from functools import partial
+from typing import Any
+
+from django.db import connections, transaction
+
+from . import conf, signals, statistics
+from .models import IdempotencyRecord
+from .store import Intent
+
+logger = logging.getLogger("django_idempotency.events")
+
+
+class Kind(StrEnum):
+    """What can happen; the signal of that name explains it."""
+
+    CLAIMED = "claimed"
+    COMPLETED = "completed"
+    REPLAYED = "replayed"
+    CONFLICTED = "conflicted"
+    MISMATCHED = "mismatched"
+    RELEASED = "released"
+    TAKEN_OVER = "taken_over"
+    EXPIRED = "expired"
+
+
+#: What stands in the log at which level; the rest is what every request does.
+_LEVELS = {
+    Kind.REPLAYED: logging.INFO,
+    Kind.CONFLICTED: logging.INFO,
+    Kind.EXPIRED: logging.INFO,
+    Kind.MISMATCHED: logging.WARNING,
+    Kind.TAKEN_OVER: logging.WARNING,
+}
+# Nothing was written: what they tell is true whatever becomes of the transaction around them.
+_ONLY_READ = frozenset((Kind.REPLAYED, Kind.CONFLICTED, Kind.MISMATCHED))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One thing that happened to one key.
+
+    ``attempt`` is which one it was, ``status`` that of the response, ``error`` the class of what
+    ended a failed attempt, or ``HTTP 503``; each only where there is one. ``using`` is the
+    record's database.
+    """
+
+    kind: Kind
+    using: str
+    record_id: uuid.UUID
+    scope: str
+    key: str
+    method: str
+    path: str
+    attempt: int | None = None
+    status: int | None = None
+    error: str = ""
+
+    @property
+    def key_hash(self) -> str:
+        """The beginning of the key's SHA-256: enough to follow one key, too little to use it."""
+        return hashlib.sha256(self.key.encode()).hexdigest()[:16]
+
+    @property
+    def name(self) -> str:
+        """How it is counted: an attempt that failed apart from one without an outcome."""
+        return "failed" if self.error and self.kind is Kind.RELEASED else self.kind.value
+
+
+def event_of(kind: Kind, using: str, intent: Intent, **details: Any) -> Event:
+    """The event of one request's intent."""
+    return Event(
+        kind=kind,
+        using=using,
+        record_id=intent.id,
+        scope=intent.scope,
+        key=intent.key,
+        method=intent.method,
+        path=intent.path,
+        **details,
+    )
+
+
+def tell(event: Event) -> None:
+    """Count it, log it, and send its signal."""
+    statistics.count(event.name)
+    level = logging.WARNING if event.name == "failed" else _LEVELS.get(event.kind, logging.DEBUG)
+    if logger.isEnabledFor(level):
+        logger.log(level, "idempotency key %s", event.name, extra={"idempotency": _extra(event)})
+    if getattr(signals, event.kind).has_listeners(IdempotencyRecord):
+        _send(event)
+
+
+def _extra(event: Event) -> dict[str, Any]:
+    """The event for a log; a key is a secret where nobody is logged in."""
+    extra = {**asdict(event), "kind": event.kind.value, "record_id": str(event.record_id)}
+    return extra if conf.logs_keys() else {**extra, "key": event.key_hash}
+
+
+def _send(event: Event) -> None:
+    signal = getattr(signals, event.kind)
+    send = partial(signal.send_robust, IdempotencyRecord, event=event)
+    if not connections[event.using].in_atomic_block:
+        send()
+    elif event.kind in _ONLY_READ:
+        # A receiver's failing statement must not abort the transaction of somebody else.
+        with transaction.atomic(using=event.using):
+            send()
+    else:
+        transaction.on_commit(send, using=event.using, robust=True)
