@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.dispatch import Signal
 
-from django_idempotency import exceptions
+from django_idempotency import exceptions, signals
+from django_idempotency.events import Kind
 from django_idempotency.exceptions import IdempotencyError
 from django_idempotency.policy import Policy
 from django_idempotency.responses import NO_OUTCOME
@@ -73,6 +75,14 @@ def test_ids_of_checks_are_documented_once() -> None:
     assert sorted(ids) == sorted(
         row for row in rows("errors.rst", r"^``(django_idempotency\.\w+)``")
     )
+
+
+def test_table_of_signals_has_every_signal() -> None:
+    """And the dashboard asks for counters that there are."""
+    found = [name for name, value in vars(signals).items() if isinstance(value, Signal)]
+    assert rows("observability.rst", r"^``(\w+)`` {2,}") == found == [*Kind]
+    asked = set(re.findall(r'event=~\\"([\w|]+)', (DOCS / "grafana.json").read_text()))
+    assert {name for names in asked for name in names.split("|")} <= {*Kind, "failed"}
 
 
 @pytest.mark.parametrize("page", ["http.rst", "reliability.rst"])
