@@ -82,6 +82,36 @@ def check_autocommit(
             )
 
 
+@register(Tags.database, deploy=True)
+def check_sqlite(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Iterator[CheckMessage]:
+    """W008: SQLite's transactions begin so that a view which reads first may still write."""
+    alias = router.db_for_write(IdempotencyRecord)
+    connection = connections[alias]
+    if connection.vendor == "sqlite" and getattr(connection, "transaction_mode", None) is None:
+        yield Warning(
+            f'SQLite begins the transactions of "{alias}" DEFERRED.',
+            hint='OPTIONS = {"transaction_mode": "IMMEDIATE"}: a view that reads and then writes'
+            ' never meets "database is locked".',
+            id="django_idempotency.W008",
+        )
+
+
+@register(Tags.database, deploy=True)
+def check_tables(
+    app_configs: Sequence[AppConfig] | None, databases: Sequence[str] | None = None, **kwargs: Any
+) -> Iterator[CheckMessage]:
+    """W009: the table of records is there."""
+    for alias in databases or ():
+        wanted = router.allow_migrate_model(alias, IdempotencyRecord)
+        tables = connections[alias].introspection.table_names()
+        if wanted and IdempotencyRecord._meta.db_table not in tables:
+            yield Warning(
+                f'The database "{alias}" has no table of records.',
+                hint=f"manage.py migrate --database {alias}",
+                id="django_idempotency.W009",
+            )
+
+
 @register(Tags.compatibility)
 def check_vendor(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Iterator[CheckMessage]:
     """E003: the database of the records is one whose locks are known."""
