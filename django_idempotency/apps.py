@@ -14,8 +14,9 @@ class DjangoIdempotencyConfig(AppConfig):
 
     def ready(self) -> None:
         """Import what registers itself."""
-        from . import checks, policy, prometheus, telemetry, view_checks  # noqa: F401
+        from . import checks, policy, prometheus, statistics, telemetry, view_checks  # noqa: F401
 
         setting_changed.connect(policy.forget_settings)
         telemetry.connect()
         prometheus.connect()
+        statistics.connect()

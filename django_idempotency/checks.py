@@ -34,6 +34,7 @@ _PROJECT_WIDE: dict[str, tuple[str, Callable[[object], bool]]] = {
     "EXEMPT_URLS": ("a list of regular expressions", _is_patterns),
     "LOG_KEYS": ("True or False", lambda value: isinstance(value, bool)),
     "PROBLEM_TYPE_BASE": ("a string", lambda value: isinstance(value, str)),
+    "STATISTICS": ("True or False", lambda value: isinstance(value, bool)),
     "URLS": ("a list of regular expressions", _is_patterns),
 }
 

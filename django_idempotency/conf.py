@@ -43,6 +43,11 @@ def logs_keys() -> bool:
     return bool(getattr(settings, "IDEMPOTENCY_LOG_KEYS", False))
 
 
+def keeps_statistics() -> bool:
+    """Whether what happens to keys is counted for the dashboard."""
+    return bool(getattr(settings, "IDEMPOTENCY_STATISTICS", True))
+
+
 def urls() -> tuple[str, ...]:
     """Regular expressions for the paths the middleware covers, without the leading slash."""
     return tuple(getattr(settings, "IDEMPOTENCY_URLS", ("",)))

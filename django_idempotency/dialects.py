@@ -51,6 +51,14 @@ class Dialect:
     probe: ClassVar[str] = ""
     #: The shortest time a lock can be waited for, in seconds.
     shortest_wait: ClassVar[float] = 0.001
+    #: How a time that bounds a window is read, so that it comes back as it was; and one before all.
+    moment: ClassVar[str] = "{}"
+    beginning: ClassVar[str]
+    #: The size of ``table`` with its indexes.
+    table_bytes: ClassVar[str] = ""
+    #: How many rows ``table`` has, and which statuses make up which shares of it, as the planner
+    #: takes it. None: only counting tells.
+    estimate: ClassVar[str] = ""
 
     def duration(self, value: timedelta) -> Any:
         """``value`` as the parameter of ``later``."""
@@ -144,6 +152,18 @@ class PostgreSQL(Dialect):
     marks = False
     watch_text = "SELECT pg_advisory_xact_lock_shared({lock})"
     probe = "SELECT pg_try_advisory_xact_lock_shared(%(lock)s)"
+    # As text it bears its offset; without USE_TZ, Django would cut that off, and in one hour of the
+    # year nobody could tell which was meant.
+    moment = "({})::text"
+    beginning = "-infinity"
+    table_bytes = "SELECT pg_total_relation_size(quote_ident(%(table)s)::regclass)"
+    # -1 rows, or no shares, before the table is analysed for the first time.
+    estimate = (
+        "SELECT c.reltuples, s.most_common_vals::text::text[], s.most_common_freqs"
+        " FROM pg_class c LEFT JOIN pg_stats s ON s.schemaname = c.relnamespace::regnamespace::text"
+        " AND s.tablename = c.relname AND s.attname = 'status'"
+        " WHERE c.oid = quote_ident(%(table)s)::regclass"
+    )
     # A row that is being updated or deleted makes ON CONFLICT wait, for ever if its writer is
     # frozen; 20 ms is a hundred times what an ordinary commit takes.
     insert_from = "FROM (SELECT set_config('lock_timeout', '20', true)) AS settings"
@@ -221,9 +241,11 @@ class MySQL(Dialect):
         "UPDATE (SELECT id FROM {table} WHERE {condition} FOR UPDATE SKIP LOCKED) AS free"
         f" {_JOIN} SET {{changes}}"
     )
+    # The condition stands outside, too, where "id" must mean one column only.
     delete_free = (
-        "DELETE {table} FROM (SELECT id FROM {table} WHERE {condition} LIMIT %(limit)s"
-        f" FOR UPDATE SKIP LOCKED) AS free {_JOIN} WHERE {{condition}}"
+        "DELETE {table} FROM (SELECT id AS free_id FROM {table} WHERE {condition} LIMIT %(limit)s"
+        " FOR UPDATE SKIP LOCKED) AS free STRAIGHT_JOIN {table} FORCE INDEX (PRIMARY)"
+        " ON {table}.id = free.free_id WHERE {condition}"
     )
     heartbeat_nowait = (
         "UPDATE (SELECT id FROM {table} WHERE {guard} FOR UPDATE NOWAIT) AS free"
@@ -234,6 +256,11 @@ class MySQL(Dialect):
         " AND status = 'in_progress' LOCK IN SHARE MODE"
     )
     shortest_wait = 1.0
+    beginning = "1000-01-01 00:00:00"
+    table_bytes = (
+        "SELECT data_length + index_length FROM information_schema.tables"
+        " WHERE table_schema = DATABASE() AND table_name = %(table)s"
+    )
 
     def duration(self, value: timedelta) -> Any:
         return value // timedelta(microseconds=1)
@@ -287,6 +314,13 @@ class SQLite(Dialect):
     now = _CLOCK + ")"
     later = _CLOCK + ", %({})s)"
     age = "(JULIANDAY('now') - JULIANDAY(claimed_at)) * 86400.0"
+    # An expression, or Django makes a datetime of it and forgets whether it ended in zeros.
+    moment = "({} || '')"
+    beginning = ""
+    table_bytes = (
+        "SELECT SUM(pgsize) FROM dbstat"
+        " WHERE name IN (SELECT name FROM sqlite_master WHERE tbl_name = %(table)s)"
+    )
 
     def duration(self, value: timedelta) -> Any:
         return f"{value.total_seconds():+.3f} seconds"

@@ -92,7 +92,7 @@ def event_of(kind: Kind, using: str, intent: Intent, **details: Any) -> Event:
 
 def tell(event: Event) -> None:
     """Count it, log it, and send its signal."""
-    statistics.count(event.name)
+    statistics.count(event.name, event.using)
     level = logging.WARNING if event.name == "failed" else _LEVELS.get(event.kind, logging.DEBUG)
     if logger.isEnabledFor(level):
         logger.log(level, "idempotency key %s", event.name, extra={"idempotency": _extra(event)})

@@ -1,12 +1,16 @@
-"""What people and clean-ups do to records: expire, release, delete.
+"""What people and clean-ups do to records: expire, release, delete, clean up, erase.
 
 Each is one guarded statement, so that a request which comes at the same moment is never disturbed:
 what is live is left alone, and the answer says why.
 """
 
+import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
 from enum import Enum
+from typing import Any
 
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
@@ -54,12 +58,17 @@ def _refusal(found: Found | None, store: Store) -> Released | None:
     return None
 
 
-def release(store: Store, record: uuid.UUID) -> Released:
-    """Free a key whose owner is dead; a live one keeps it."""
+def release(store: Store, record: uuid.UUID, *, dry_run: bool = False) -> Released:
+    """Free a key whose owner is dead; a live one keeps it.
+
+    A ``dry_run`` says what its age and its lease say, and does not ask for the owner's lock.
+    """
     found = store.read(record)
     refusal = _refusal(found, store)
     if refusal is not None or found is None:
         return refusal or Released.GONE
+    if dry_run:
+        return Released.DONE
     return Released.DONE if store.free(record, found, BY_HAND) else Released.ALIVE
 
 
@@ -71,3 +80,93 @@ def expire(store: Store, records: Iterable[uuid.UUID]) -> list[uuid.UUID]:
 def delete(store: Store, records: Iterable[uuid.UUID]) -> list[uuid.UUID]:
     """Delete those of the records that answer no more, and that nobody holds."""
     return [record for record in records if store.delete(record)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sweep:
+    """How a clean-up goes about it.
+
+    ``batch_size`` rows are deleted by one statement, with a pause of ``sleep`` after each, of
+    those that expired at least ``older_than`` ago, and ``limit`` rows at most.
+    """
+
+    batch_size: int = 1000
+    limit: int | None = None
+    older_than: timedelta = timedelta()
+    sleep: timedelta = timedelta()
+
+
+#: What the figures count is the last week.
+COUNTS_KEPT = timedelta(days=8)
+
+
+def clean_up(
+    store: Store, sweep: Sweep, progress: Callable[[int], object] = lambda deleted: None
+) -> int:
+    """Delete what answers no more, and counts that nobody asks for; how many records it were.
+
+    Safe beside requests and beside itself: what somebody holds is left for the next time, as is
+    what expires meanwhile. ``progress`` hears of each batch.
+    """
+    store.purge_counts(COUNTS_KEPT)
+    total = 0
+    for deleted in _batches(store, sweep):
+        progress(deleted)
+        total += deleted
+        _pause(sweep.sleep)
+    return total
+
+
+def _pause(duration: timedelta) -> None:
+    if duration:
+        time.sleep(duration.total_seconds())
+
+
+def _batches(store: Store, sweep: Sweep) -> Iterator[int]:
+    # Each batch begins where the last one ended: what a scan meets before that is index entries of
+    # deleted rows, batch by batch more of them, until the database has cleaned up itself.
+    low: Any = store.dialect.beginning
+    until = store.moment(sweep.older_than)
+    left = sweep.limit
+    while left is None or left > 0:
+        size = sweep.batch_size if left is None else min(sweep.batch_size, left)
+        # Records that expire in the same moment make the last one's window larger.
+        most = 2 * size if left is None else min(2 * size, left)
+        edge = store.edge(low, until, size)
+        deleted = store.purge(low, until if edge is None else edge, most)
+        yield deleted
+        left = None if left is None else left - deleted
+        if deleted < most and edge is None:
+            return
+        if deleted < most:
+            low = edge
+
+
+_FIRST, _LAST = uuid.UUID(int=0), uuid.UUID(int=2**128 - 1)
+
+
+def erase(
+    store: Store,
+    scope: str,
+    *,
+    forget: bool = False,
+    batch_size: int = 1000,
+    sleep: timedelta = timedelta(),
+) -> int:
+    """Wipe what one caller's finished records say; how many it were.
+
+    A used key is then refused with 410 until its retention is over. With ``forget`` nothing is
+    left, and the key runs anew. Records in progress, and those somebody holds, stay as they are.
+    """
+    low: Any = store.dialect.uuid(_FIRST)
+    last = store.dialect.uuid(_LAST)
+    total = 0
+    while low is not None:
+        edge = store.scope_edge(scope, low, batch_size)
+        high = last if edge is None else edge
+        total += (
+            store.forget(scope, low, high, batch_size) if forget else store.erase(scope, low, high)
+        )
+        low = edge
+        _pause(sleep)
+    return total

@@ -100,6 +100,11 @@ class IdempotencyRecord(models.Model):
     class Meta:
         verbose_name = _("idempotency record")
         verbose_name_plural = _("idempotency records")
+        permissions: ClassVar = [
+            ("view_response", _("Can view stored responses")),
+            ("expire", _("Can expire idempotency records")),
+            ("release", _("Can release stuck idempotency records")),
+        ]
         constraints: ClassVar = [
             models.CheckConstraint(
                 name="idempotency_record_status", condition=Q(status__in=Status.values)

@@ -19,6 +19,7 @@ from .exceptions import (
     AttemptsExhaustedError,
     IdempotencyError,
     InProgressError,
+    KeyErasedError,
     KeyInvalidError,
     KeyMissingError,
     KeyReusedError,
@@ -42,7 +43,7 @@ Errors = Collection[type[IdempotencyError]]
 #: Every refusal, by its status.
 ERRORS: Errors = (
     *(KeyMissingError, KeyInvalidError, InProgressError, AttemptsExhaustedError),
-    *(KeyReusedError, UnavailableError),
+    *(KeyErasedError, KeyReusedError, UnavailableError),
 )
 _KEY: Schema = {"type": "string", "minLength": 1, "maxLength": MAX_LENGTH, "pattern": PATTERN}
 _REPLAYED: Schema = {

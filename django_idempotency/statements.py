@@ -7,7 +7,7 @@ Texts are built once per alias, because compiling a query costs more than runnin
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from .dialects import Dialect
-from .models import IdempotencyRecord, Status
+from .models import IdempotencyCount, IdempotencyRecord, Status
 
 _GUARD = "id = %(id)s AND token = %(holder)s AND status = %(held)s"
 _BEGUN = "error = 'begun'"
@@ -53,7 +53,19 @@ class Texts:
             f" AND status <> {_RUNNING} AND expires_at > {dialect.now}"
         )
         over = f"expires_at <= {dialect.now} AND status <> {_RUNNING}"
-        self.purge = self._delete_free(over)
+        self.moment = f"SELECT {dialect.moment.format(dialect.later.format('age'))}"
+        self.edge = self._edge("expires_at", dialect.moment, "expires_at <= %(until)s")
+        window = "expires_at > %(low)s AND expires_at <= %(high)s"
+        self.purge = self._delete_free(f"{window} AND {over}")
+        self.purge_counts = (
+            f"DELETE FROM {self._quote(IdempotencyCount._meta.db_table)}"
+            f" WHERE minute <= {dialect.later.format('age')}"
+        )
+        mine = f"scope = %(scope)s AND status <> {_RUNNING}"
+        self.scope_edge = self._edge("id", "{}", mine)
+        mine += " AND id > %(low)s AND id <= %(high)s"
+        self.erase = self._update_free(self._erased(), mine)
+        self.forget = self._delete_free(mine)
         self.delete = self._delete_free(f"id = %(id)s AND {over}")
         self.free = self._update_free(
             "status = %(status)s, error = %(error)s",
@@ -67,6 +79,26 @@ class Texts:
 
     def _delete_free(self, condition: str) -> str:
         return self._dialect.delete_free.format(table=self.table, condition=condition)
+
+    def _edge(self, column: str, spelling: str, condition: str) -> str:
+        """Where a window ends that begins after ``low`` and skips rows before its last."""
+        # Without a name of its own it would bear the column's on PostgreSQL, and be sorted by.
+        return (
+            f"SELECT {spelling.format(column)} AS edge FROM {self.table} WHERE {column} > %(low)s"
+            f" AND {condition} ORDER BY {column} LIMIT 1 OFFSET %(skip)s"
+        )
+
+    def _erased(self) -> str:
+        """Nothing is left but an id, a status and times."""
+        empty = dict.fromkeys((*_OWN, "method", "path", "error", "response_codec"), "''")
+        values = {self._quote(name): value for name, value in empty.items()}
+        values["fingerprint"] = self._value("fingerprint")
+        values["response_headers"] = (
+            f"CASE WHEN status = '{Status.COMPLETED.value}'"
+            f" THEN {self._value('response_headers')} ELSE NULL END"
+        )
+        values["response_body"] = "NULL"
+        return ", ".join(f"{name} = {value}" for name, value in values.items())
 
     def _value(self, column: str) -> str:
         return f"%({column})s" + self._dialect.casts.get(column, "")

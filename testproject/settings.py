@@ -48,6 +48,7 @@ MIDDLEWARE = [
     "testproject.shop.middleware.VisitMiddleware",
     "testproject.shop.middleware.TunnelMiddleware",
     "django.middleware.security.SecurityMiddleware",
+    "testproject.shop.middleware.ContentSecurityPolicyMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",

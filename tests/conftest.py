@@ -46,8 +46,10 @@ def lean_flush() -> None:
 def staff(*permissions: str) -> User:
     """Somebody who may do just that in the admin, named as in ``view_idempotencyrecord``."""
     user = User.objects.create(username="_".join(("staff", *permissions)), is_staff=True)
+    models = {m._meta.model_name: m for m in apps.get_app_config("django_idempotency").get_models()}
     for codename in permissions:
-        model = apps.get_model("django_idempotency", codename.rpartition("_")[2])
+        # Those that are not Django's own are the record's: "expire".
+        model = models.get(codename.rpartition("_")[2], models["idempotencyrecord"])
         kind = ContentType.objects.get_for_model(model)
         user.user_permissions.add(
             Permission.objects.get_or_create(codename=codename, content_type=kind)[0]

@@ -1,8 +1,10 @@
 """Every refusal there is: by its code, the request through a door that is refused with it."""
 
 from collections.abc import Callable
+from io import StringIO
 from unittest.mock import patch
 
+from django.core.management import call_command
 from django.db import OperationalError
 from django.http import HttpResponse
 from django.test import override_settings
@@ -33,6 +35,14 @@ def reused(post: Post, door: str, key: str, **headers: str) -> HttpResponse:
     return post(door, key, body={"cake": "carrot"}, **headers)
 
 
+def erased(post: Post, door: str, key: str, **headers: str) -> HttpResponse:
+    """The key of an order that nobody may know of any more."""
+    post(door, key)
+    scope = IdempotencyRecord.objects.get(key=key).scope
+    call_command("idempotency_erase", scope=scope, stdout=StringIO())
+    return post(door, key, **headers)
+
+
 def in_progress(post: Post, door: str, key: str, **headers: str) -> HttpResponse:
     """The key of an order whose lease is not over."""
     post(door, key)
@@ -60,6 +70,7 @@ REFUSALS: dict[str, Refusal] = {
     "idempotency_key_missing": missing,
     "idempotency_key_invalid": invalid,
     "idempotency_key_reused": reused,
+    "idempotency_key_erased": erased,
     "idempotency_in_progress": in_progress,
     "idempotency_attempts_exhausted": exhausted,
     "idempotency_unavailable": unavailable,

@@ -72,7 +72,7 @@ def is_protected(operation: Schema) -> bool:
     success = next(iter(responses))
     said = [
         "Idempotency-Key" in key_headers(operation),
-        {"400", "409", "422", "503"} <= set(responses),
+        {"400", "409", "410", "422", "503"} <= set(responses),
         "Retry-After" in responses.get("409", {}).get("headers", {}),
         "Retry-After" in responses.get("503", {}).get("headers", {}),
         {"Idempotent-Replayed", "Idempotency-Key"} <= set(responses[success].get("headers", {})),
@@ -196,7 +196,7 @@ def test_key_from_elsewhere_needs_no_header(view: Any) -> None:
     operation = operation_of(view)
     assert key_headers(operation) == {}
     assert set(operation["responses"]["200"]["headers"]) == {"Idempotent-Replayed"}
-    assert {"400", "409", "422", "503"} < set(operation["responses"])
+    assert {"400", "409", "410", "422", "503"} < set(operation["responses"])
 
 
 def test_options_of_an_outer_door_are_those_of_the_view() -> None:
@@ -282,7 +282,7 @@ def test_refusals_may_be_problem_details() -> None:
     assert set(components["IdempotencyRemedy"]["enum"]) == {e.remedy for e in openapi.ERRORS}
     responses = schema["paths"]["/0/"]["post"]["responses"]
     examples: Schema = {}
-    for status in ("400", "409", "422", "503"):
+    for status in ("400", "409", "410", "422", "503"):
         (body,) = responses[status]["content"].values()
         assert list(responses[status]["content"]) == ["application/problem+json"]
         assert body["schema"] == {"$ref": "#/components/schemas/IdempotencyProblem"}
@@ -363,7 +363,7 @@ def test_what_the_author_says_of_a_status_stays() -> None:
     """Beside what the layer adds."""
     mine = OpenApiResponse(Mistake, "No such cake.")
     responses = documented(Covered, responses={201: Mistake, 404: mine, 409: mine})["responses"]
-    assert list(responses) == ["201", "400", "404", "409", "422", "503"]
+    assert list(responses) == ["201", "400", "404", "409", "410", "422", "503"]
     schemas = responses["409"]["content"]["application/json"]["schema"]["anyOf"]
     assert schemas == [
         {"$ref": "#/components/schemas/Mistake"},

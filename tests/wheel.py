@@ -68,6 +68,12 @@ def holds_what_it_needs() -> None:
     assert "django_idempotency/py.typed" in files
     assert "django_idempotency/migrations/0001_initial.py" in files
     assert any(name.startswith("django_idempotency/templates/") for name in files)
+    vendored = "django_idempotency/static/django_idempotency/vendor/uplot/"
+    assert {
+        f"{vendored}uPlot.iife.min.js",
+        f"{vendored}uPlot.min.css",
+        f"{vendored}LICENSE",
+    } <= files
     packages = {name.partition("/")[0] for name in files if "dist-info" not in name}
     assert packages - {".."} == {"django_idempotency"}, packages
 

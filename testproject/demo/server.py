@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from . import gunicorn_conf
 from .books import Books
 
 _ROOT = Path(__file__).resolve().parent.parent.parent
@@ -58,11 +59,11 @@ def _prepare(environment: dict[str, str]) -> None:
     subprocess.run(command, cwd=_ROOT, env=environment, check=True)
 
 
-def _start(log_file: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
-    options = ["--config", "python:testproject.demo.gunicorn_conf", "testproject.wsgi"]
+def _start(log_file: Path, environment: dict[str, str], workers: int) -> subprocess.Popen[bytes]:
+    options = ["--config", "python:testproject.demo.gunicorn_conf", "--workers", str(workers)]
     with log_file.open("wb") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "gunicorn", *options],
+            [sys.executable, "-m", "gunicorn", *options, "testproject.wsgi"],
             cwd=_ROOT,
             env=environment,
             stdout=log,
@@ -92,7 +93,7 @@ def _stop(server: subprocess.Popen[bytes]) -> None:
 
 
 @contextmanager
-def open_shop(*, bake_seconds: float = 0.0) -> Iterator[Shop]:
+def open_shop(*, bake_seconds: float = 0.0, workers: int = gunicorn_conf.workers) -> Iterator[Shop]:
     """A shop of its own in a temporary folder, until the block ends.
 
     ``bake_seconds`` is how long a person's order takes; programs say it themselves.
@@ -101,7 +102,7 @@ def open_shop(*, bake_seconds: float = 0.0) -> Iterator[Shop]:
         folder = Path(name)
         environment, log = _environment(folder, bake_seconds), folder / "gunicorn.log"
         _prepare(environment)
-        server = _start(log, environment)
+        server = _start(log, environment, workers)
         try:
             books = Books(folder / "shop.sqlite3", folder / "kitchen.log")
             yield Shop(_port(server, log), server.pid, books, log)

@@ -38,6 +38,8 @@ def chromium(profile: Path, *arguments: str) -> Iterator[Chrome]:
     options = ChromeOptions()
     # With both paths given, Selenium looks for no driver to download.
     options.binary_location, driver = programs()
+    # What pages complain about in the console, too.
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     for argument in (*_ARGUMENTS, f"--user-data-dir={profile}", *arguments):
         options.add_argument(argument)
     with pytest.MonkeyPatch.context() as environment:

@@ -15,6 +15,7 @@ from django_idempotency.attempts import Attempt
 from django_idempotency.claims import Claim, obtain
 from django_idempotency.dialects import dialect_of
 from django_idempotency.exceptions import InProgressError, TransitionError, UnavailableError
+from django_idempotency.maintenance import Sweep, clean_up
 from django_idempotency.models import IdempotencyRecord, Status, UtcNow
 from django_idempotency.policy import Policy
 from django_idempotency.store import Intent, Store, StoredResponse
@@ -138,7 +139,7 @@ def test_recycling_against_the_clean_up_runs_once_a_life(key: str) -> None:
 
         def clean(barrier: threading.Barrier = barrier) -> int:
             barrier.wait()
-            return Store("default").purge(10)
+            return clean_up(Store("default"), Sweep())
 
         with ThreadPoolExecutor(4) as pool:
             requests = [in_thread(pool, recycle) for _ in range(2)]
@@ -175,7 +176,7 @@ def test_purge_never_deletes_a_record_that_is_being_recycled(
     send("/function/", key)
     age(expires_at=timedelta(seconds=1))
     with stopped_before(monkeypatch, "begin", "/function/", key) as (gate, owner):
-        assert Store("default").purge(10) == 0
+        assert clean_up(Store("default"), Sweep()) == 0
         gate.opened.set()
         assert owner.result().status_code == 201
     assert Order.objects.count() == effects.count() == 2
@@ -195,7 +196,7 @@ def test_retention_and_lease_shorter_than_the_view_run_it_once(
         while not owner.done():
             early.append(send(path, key))
             if not SQLITE:  # where it would wait for the view
-                Store("default").purge(10)
+                clean_up(Store("default"), Sweep())
             time.sleep(0.05)
         first = owner.result()
     assert first.status_code == 201
@@ -336,7 +337,7 @@ def test_purge_never_deletes_the_life_that_an_open_transaction_begins(key: str) 
     with ThreadPoolExecutor(1) as pool:
         with transaction.atomic():
             assert isinstance(obtain(Store("default"), _same(found), Policy()), Claim)
-            purge = in_thread(pool, lambda: Store("default").purge(10))
+            purge = in_thread(pool, lambda: clean_up(Store("default"), Sweep()))
             time.sleep(0.3)
             assert purge.done()
         assert purge.result() == 0

@@ -1,34 +1,75 @@
 """``manage.py cleanup_idempotency``: delete the records that answer no more."""
 
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import connections, router
+from django.core.management.base import CommandParser
 
-from django_idempotency.models import IdempotencyRecord
+from django_idempotency.maintenance import Sweep, clean_up
+from django_idempotency.management import progress
+from django_idempotency.management.base import RecordsCommand, duration, positive
+from django_idempotency.models import IdempotencyRecord, RecordQuerySet, UtcNow
 from django_idempotency.store import Store
 
 
-class Command(BaseCommand):
+class Command(RecordsCommand):
     """Deletes in batches, so that no lock is held for long; safe beside requests and itself."""
 
-    help = "Deletes expired idempotency records, in batches."
+    help = "Deletes expired idempotency records, in batches. Records in progress are never touched."
+    codes = {1: "an error"}
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Database and batch size."""
-        parser.add_argument("--database", default=router.db_for_write(IdempotencyRecord))
-        parser.add_argument("--batch-size", type=int, default=1000, help="rows a statement")
+        super().add_arguments(parser)
+        defaults = Sweep()
+        parser.add_argument(
+            "--batch-size",
+            type=positive,
+            default=defaults.batch_size,
+            metavar="N",
+            help=f"rows a statement; default: {defaults.batch_size}",
+        )
+        parser.add_argument("--limit", type=positive, metavar="N", help="stop after so many rows")
+        parser.add_argument(
+            "--older-than",
+            type=duration,
+            default=defaults.older_than,
+            metavar="TIME",
+            help="only what expired at least so long ago: 90s, 15m, 12h, 7d",
+        )
+        parser.add_argument(
+            "--sleep",
+            type=duration,
+            default=defaults.sleep,
+            metavar="TIME",
+            help="a pause after each batch, in seconds if no unit is given",
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Delete until a batch is not full."""
-        if options["database"] not in connections:
-            raise CommandError(f"There is no database {options['database']!r}.")
-        if options["batch_size"] < 1:
-            raise CommandError("--batch-size is a whole number from 1.")
-        store = Store(options["database"])
-        deleted = batch = options["batch_size"]
-        total = 0
-        while deleted == batch:
-            deleted = store.purge(batch)
-            total += deleted
-        self.stdout.write(self.style.SUCCESS(f"{total} expired records deleted."))
+        """Delete, or count what would be deleted, and say what is left in progress."""
+        sweep = Sweep(**{name: options[name] for name in Sweep.__slots__})
+        records = IdempotencyRecord.objects.using(options["database"])
+        if options["dry_run"]:
+            deleted = _expired(records, sweep)
+        else:
+            with self._progress(records, sweep, options) as advance:
+                deleted = clean_up(Store(options["database"]), sweep, advance)
+        stale = records.stale().count()
+        text = f"{deleted} expired records {'to delete' if options['dry_run'] else 'deleted'}."
+        if stale:
+            text += f"\n{stale} in progress although their lease is over; left alone."
+        self.answer(text, options, deleted=deleted, stale=stale, dry_run=options["dry_run"])
+
+    def _progress(
+        self, records: RecordQuerySet, sweep: Sweep, options: Mapping[str, Any]
+    ) -> AbstractContextManager[Callable[[int], object]]:
+        if options["verbosity"] and options["format"] == "text" and progress.has_bar():
+            return progress.bar(_expired(records, sweep))
+        if options["verbosity"] > 1:
+            return progress.lines(self.stderr.write)
+        return nullcontext(lambda deleted: None)
+
+
+def _expired(records: RecordQuerySet, sweep: Sweep) -> int:
+    expired = records.expired().filter(expires_at__lte=UtcNow() - sweep.older_than)
+    return expired[: sweep.limit].count()

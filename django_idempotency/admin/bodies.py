@@ -1,0 +1,78 @@
+"""A stored response as plain text, which a template escapes: nothing of it ever runs or loads."""
+
+import json
+from dataclasses import dataclass
+
+from django.utils.translation import gettext_lazy as _
+
+from ..store import StoredResponse
+from .standing import Text
+
+# More of it is for programs; a page with it all would be slow.
+_LONGEST_TEXT = 100_000
+_HEAD_BYTES = 256
+_ROW_BYTES = 16
+_BLANKS = frozenset("\t\n\r")
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """What there is to read, and what to know about it."""
+
+    note: Text
+    text: str = ""
+    size: int | None = None
+    is_cut: bool = False
+
+
+def _hex(data: bytes) -> str:
+    rows = (data[i : i + _ROW_BYTES] for i in range(0, min(len(data), _HEAD_BYTES), _ROW_BYTES))
+    return "\n".join(f"{i * _ROW_BYTES:04x}  {row.hex(' ')}" for i, row in enumerate(rows))
+
+
+def _readable(data: bytes) -> str | None:
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        return None
+    is_plain = all(sign.isprintable() or sign in _BLANKS for sign in text)
+    return text if is_plain else None
+
+
+def _pretty(text: str) -> str | None:
+    try:
+        return json.dumps(json.loads(text), indent=2, ensure_ascii=False)
+    # A body may be nested deeper than Python reads.
+    except (ValueError, RecursionError):
+        return None
+
+
+def _media_type(stored: StoredResponse) -> str:
+    types = [value for name, value in stored.headers if name.lower() == "content-type"]
+    return types[0].partition(";")[0].strip().lower() if types else ""
+
+
+def _binary(data: bytes) -> Body:
+    note = _("Binary; its first %d bytes:") % min(len(data), _HEAD_BYTES)
+    return Body(note, _hex(data), len(data), len(data) > _HEAD_BYTES)
+
+
+def _as_sent(stored: StoredResponse) -> StoredResponse | None:
+    """The response with its body decoded; None where it cannot be."""
+    return None if stored.codec else stored
+
+
+def body_of(stored: StoredResponse) -> Body:
+    """The body of a stored response for a person's eyes."""
+    if stored.body is None:
+        return Body(_("It was larger than the limit and is not stored."))
+    sent = _as_sent(stored)
+    if sent is None or sent.body is None:
+        return Body(_("Stored encoded (%s).") % stored.codec, size=len(stored.body))
+    text = _readable(sent.body)
+    if text is None:
+        return _binary(sent.body)
+    pretty = _pretty(text) if _media_type(stored).endswith("json") else None
+    shown = text if pretty is None else pretty
+    note = _("Text") if pretty is None else _("JSON, indented")
+    return Body(note, shown[:_LONGEST_TEXT], len(sent.body), len(shown) > _LONGEST_TEXT)

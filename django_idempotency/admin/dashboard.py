@@ -1,0 +1,200 @@
+"""The dashboard: what happened to keys lately, and how things stand with the records."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.contrib import admin
+from django.core.exceptions import PermissionDenied
+from django.db import router
+from django.http import HttpRequest
+from django.template.defaultfilters import filesizeformat
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path
+from django.utils import formats, timezone
+from django.utils.translation import get_language
+from django.utils.translation import gettext_lazy as _
+
+from .. import conf
+from ..figures import EventCounts, Figures, figures
+from ..history import PERIODS, Series, series
+from ..models import IdempotencyCount, IdempotencyRecord
+from .standing import Text, distance
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """A number that people ask for, and the events it is the sum of."""
+
+    name: str
+    title: Text
+    meaning: Text
+    events: tuple[str, ...]
+    is_trouble: bool = False
+
+    def total(self, events: dict[str, EventCounts], period: str) -> int:
+        """How often in that time."""
+        return sum(getattr(events[name], period) for name in self.events if name in events)
+
+
+MEASURES = (
+    Measure(
+        "protected",
+        _("Requests protected"),
+        _("a view ran under a key"),
+        ("claimed", "taken_over"),
+    ),
+    Measure("replayed", _("Replays served"), _("duplicates prevented"), ("replayed",)),
+    Measure("conflicted", _("Conflicts"), _("duplicates of running requests"), ("conflicted",)),
+    Measure("mismatched", _("Mismatches"), _("one key for two requests"), ("mismatched",), True),
+    Measure("failed", _("Failures"), _("attempts that raised or answered 5xx"), ("failed",), True),
+    Measure("taken_over", _("Takeovers"), _("of attempts that died"), ("taken_over",), True),
+)
+TITLES: dict[str, Text] = {"hour": _("Last hour"), "day": _("Last day"), "week": _("Last week")}
+STEPS: dict[str, Text] = {
+    "hour": _("per minute"),
+    "day": _("per 15 minutes"),
+    "week": _("per hour"),
+}
+EMPTY: dict[str, Text] = {
+    "hour": _("Nothing happened to a key in the last hour."),
+    "day": _("Nothing happened to a key in the last day."),
+    "week": _("Nothing happened to a key in the last week."),
+}
+
+
+def _grouped(number: int) -> str:
+    """As the reader's language groups digits."""
+    return formats.number_format(number, force_grouping=True)
+
+
+def _tile(measure: Measure, happened: dict[str, EventCounts], period: str) -> dict[str, Any]:
+    """A measure's numbers, of which that of the period is shown large."""
+    totals = {name: measure.total(happened, name) for name in PERIODS}
+    return {
+        "measure": measure,
+        "happened": totals[period] > 0,
+        "number": _grouped(totals[period]),
+        "numbers": [(name, _grouped(total)) for name, total in totals.items()],
+    }
+
+
+def _steps(history: Series) -> Iterator[dict[str, Any]]:
+    """Those in which something happened, the latest first."""
+    columns = [history.of(measure.events) for measure in MEASURES]
+    for moment, *numbers in reversed(list(zip(history.times, *columns, strict=True))):
+        if any(numbers):
+            time = datetime.fromtimestamp(moment, timezone.get_current_timezone())
+            yield {"time": time, "numbers": [_grouped(number) for number in numbers]}
+
+
+def _chart(history: Series, period: str) -> dict[str, Any]:
+    """What the charts are drawn from."""
+    return {
+        "times": history.times,
+        "step": int(PERIODS[period].step.total_seconds()),
+        "zone": timezone.get_current_timezone_name(),
+        "language": get_language(),
+        "measures": {measure.name: history.of(measure.events) for measure in MEASURES},
+    }
+
+
+def _tabs(chosen: str) -> list[dict[str, Any]]:
+    return [{"name": name, "title": TITLES[name], "chosen": name == chosen} for name in PERIODS]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One figure of the records; ``query`` is that of the list which shows them."""
+
+    name: str
+    title: Text
+    value: Text
+    query: str = ""
+
+
+def _rows(found: Figures) -> list[Row]:
+    now = timezone.now()
+    since, expiry, size = found.oldest_in_progress, found.next_expiry, found.table_bytes
+    return [
+        Row(
+            "in_progress",
+            _("In progress"),
+            _grouped(found.in_progress),
+            "status__exact=in_progress",
+        ),
+        Row("stale", _("In progress beyond their lease"), _grouped(found.stale), "standing=stale"),
+        Row("completed", _("Completed"), _grouped(found.completed), "status__exact=completed"),
+        Row("released", _("Released"), _grouped(found.released), "status__exact=released"),
+        Row("expired", _("Expired, not cleaned up"), _grouped(found.expired), "standing=expired"),
+        Row(
+            "oldest_in_progress",
+            _("Oldest in progress"),
+            _("none") if since is None else distance(now - since, now),
+        ),
+        Row(
+            "next_expiry",
+            _("Next expiry"),
+            _("none") if expiry is None else distance(now + expiry, now),
+        ),
+        Row(
+            "table_bytes",
+            _("Size of the table"),
+            _("unknown here") if size is None else filesizeformat(size),
+        ),
+    ]
+
+
+@admin.register(IdempotencyCount)
+class DashboardAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    """One page to look at. Who may view idempotency counts may see it."""
+
+    def get_urls(self) -> list[URLPattern]:
+        """The page, at the address of the list it stands for."""
+        name = "django_idempotency_idempotencycount_changelist"
+        return [path("", self.admin_site.admin_view(self.changelist_view), name=name)]
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> TemplateResponse:
+        """The dashboard of the last hour, day or week."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        asked = request.GET.get("period", "")
+        using = router.db_for_write(IdempotencyRecord)
+        context = {
+            **self.admin_site.each_context(request),
+            **_context(using, asked if asked in PERIODS else "hour"),
+            "title": _("Idempotency dashboard"),
+            "opts": self.opts,
+            "may_list": request.user.has_perm("django_idempotency.view_idempotencyrecord"),
+            **(extra_context or {}),
+        }
+        return TemplateResponse(request, "admin/django_idempotency/dashboard.html", context)
+
+
+def _context(using: str, period: str) -> dict[str, Any]:
+    found, history = figures(using), series(using, PERIODS[period])
+    tiles = [_tile(measure, found.events, period) for measure in MEASURES]
+    return {
+        "tabs": _tabs(period),
+        "period": period,
+        "tiles": tiles,
+        "records": found,
+        "rows": _rows(found),
+        "steps": list(_steps(history)),
+        "step": STEPS[period],
+        "empty": "" if any(tile["happened"] for tile in tiles) else EMPTY[period],
+        "chart": _chart(history, period),
+        "counting": conf.keeps_statistics(),
+    }

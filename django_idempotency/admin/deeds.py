@@ -1,0 +1,215 @@
+"""Expire, release, delete: asked once more, done in batches, and written into the admin's log."""
+
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.contrib import messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib.admin.models import CHANGE, DELETION, LogEntry
+from django.contrib.admin.options import ModelAdmin
+from django.contrib.admin.utils import quote
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext, ngettext_lazy
+
+from .. import maintenance
+from ..maintenance import Released
+from ..models import IdempotencyRecord, RecordQuerySet
+from ..store import Store
+from .standing import Text
+
+# One read and one line of the log for so many.
+BATCH = 100
+#: After so long a person is asked whether to go on: her request must come to an end.
+PATIENCE_SECONDS = 10.0
+_SHOWN = 20
+#: The field that says that she is sure, and the one that says she came from a record's page.
+SURE, FROM_RECORD = "post", "_record"
+_AFTER = "after"
+
+Ids = list[uuid.UUID]
+#: Those for which it was done, and why it was not for others.
+Outcome = tuple[Ids, Counter[str]]
+
+
+def _others(left: int, reason: Text) -> Counter[str]:
+    return Counter({str(reason): left} if left else {})
+
+
+def _expire(store: Store, ids: Ids) -> Outcome:
+    done = maintenance.expire(store, ids)
+    return done, _others(len(ids) - len(done), _("In progress, or expired already."))
+
+
+def _release(store: Store, ids: Ids) -> Outcome:
+    answers = {record: maintenance.release(store, record) for record in ids}
+    done = [record for record, answer in answers.items() if answer is Released.DONE]
+    return done, Counter(str(a.reason) for a in answers.values() if a is not Released.DONE)
+
+
+def _delete(store: Store, ids: Ids) -> Outcome:
+    done = maintenance.delete(store, ids)
+    reason = _("Still answering, or in progress: expire or release it first.")
+    return done, _others(len(ids) - len(done), reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Deed:
+    """What a person may do to records, and the words for it."""
+
+    action: str
+    work: Callable[[Store, Ids], Outcome]
+    title: Text
+    consequence: Text
+    #: For the log.
+    entry: Text
+    done: Any
+    flag: int = CHANGE
+
+
+EXPIRE = Deed(
+    "expire",
+    _expire,
+    _("Expire keys?"),
+    _(
+        "Their saved responses answer no more. The next request with such a key runs anew, and"
+        " what it does is done once more."
+    ),
+    _("Expired."),
+    ngettext_lazy("%d key expired.", "%d keys expired."),
+)
+RELEASE = Deed(
+    "release",
+    _release,
+    _("Release stuck keys?"),
+    _(
+        "A key whose owner is dead is freed, and the next request with it runs. A live owner"
+        " keeps its key."
+    ),
+    _("Released."),
+    ngettext_lazy("%d key released.", "%d keys released."),
+)
+DELETE = Deed(
+    "delete_selected",
+    _delete,
+    _("Delete records?"),
+    _("Expired records are deleted. Those that still answer, or are in progress, are left alone."),
+    _("Deleted."),
+    ngettext_lazy("%d record deleted.", "%d records deleted."),
+    DELETION,
+)
+
+
+@dataclass(slots=True)
+class _Progress:
+    """How far a deed came: how many, why not others, and behind which record there are more."""
+
+    done: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+    rest_after: uuid.UUID | None = None
+
+
+def _batches(records: RecordQuerySet, after: uuid.UUID | None) -> Iterator[list[IdempotencyRecord]]:
+    """By primary key: the deed itself moves records in every other order."""
+    ordered = records.order_by("pk").only("pk", "scope", "key")
+    while batch := list((ordered.filter(pk__gt=after) if after else ordered)[:BATCH]):
+        yield batch
+        after = batch[-1].pk
+
+
+def _log(request: HttpRequest, records: list[IdempotencyRecord], deed: Deed) -> None:
+    if records and request.user.pk:
+        LogEntry.objects.log_actions(request.user.pk, records, deed.flag, str(deed.entry))
+
+
+def _perform(request: HttpRequest, records: RecordQuerySet, deed: Deed) -> _Progress:
+    store, progress = Store(records.db), _Progress()
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    for batch in _batches(records, _after(request)):
+        done, refused = deed.work(store, [record.pk for record in batch])
+        _log(request, [record for record in batch if record.pk in done], deed)
+        progress.done += len(done)
+        progress.refused += refused
+        if len(batch) == BATCH and time.monotonic() > deadline:
+            progress.rest_after = batch[-1].pk
+            break
+    return progress
+
+
+def _after(request: HttpRequest) -> uuid.UUID | None:
+    try:
+        return uuid.UUID(request.POST[_AFTER])
+    except (KeyError, ValueError):
+        return None
+
+
+def _report(
+    model_admin: "ModelAdmin[Any]", request: HttpRequest, did: _Progress, deed: Deed
+) -> None:
+    if did.done:
+        model_admin.message_user(request, deed.done % did.done, messages.SUCCESS)
+    for reason, count in did.refused.items():
+        left = ngettext("%d was left alone.", "%d were left alone.", count) % count
+        model_admin.message_user(request, f"{left} {reason}", messages.WARNING)
+
+
+def _origin(model_admin: "ModelAdmin[Any]", request: HttpRequest) -> str:
+    """Where she came from: a record's page, or the list as it was narrowed."""
+    if FROM_RECORD not in request.POST:
+        return request.get_full_path()
+    record = request.POST[ACTION_CHECKBOX_NAME]
+    return reverse(
+        "admin:django_idempotency_idempotencyrecord_change",
+        args=[quote(record)],
+        current_app=model_admin.admin_site.name,
+    )
+
+
+def _confirmation(
+    model_admin: "ModelAdmin[Any]",
+    request: HttpRequest,
+    records: RecordQuerySet,
+    deed: Deed,
+    after: uuid.UUID | None = None,
+) -> HttpResponse:
+    selected = request.POST.getlist(ACTION_CHECKBOX_NAME)
+    is_all = request.POST.get("select_across") == "1"
+    context = {
+        **model_admin.admin_site.each_context(request),
+        "opts": model_admin.opts,
+        "title": deed.title,
+        "deed": deed,
+        "is_all": is_all,
+        "shown": records[:_SHOWN],
+        "others": 0 if is_all else max(len(selected) - _SHOWN, 0),
+        # Django wants one, even where all are meant.
+        "selected": selected[:1] if is_all else selected,
+        "checkbox": ACTION_CHECKBOX_NAME,
+        "from_record": FROM_RECORD in request.POST,
+        "after": after,
+        "back_url": _origin(model_admin, request),
+        "media": model_admin.media,
+    }
+    template = "admin/django_idempotency/idempotencyrecord/confirmation.html"
+    return TemplateResponse(request, template, context)
+
+
+def carry_out(
+    model_admin: "ModelAdmin[Any]", request: HttpRequest, records: RecordQuerySet, deed: Deed
+) -> HttpResponse:
+    """Ask whether she is sure; if she is, do it, say what came of it and go back."""
+    if SURE not in request.POST:
+        return _confirmation(model_admin, request, records, deed)
+    did = _perform(request, records, deed)
+    _report(model_admin, request, did, deed)
+    if did.rest_after:
+        return _confirmation(model_admin, request, records, deed, did.rest_after)
+    is_gone = deed is DELETE and did.done
+    return redirect(request.get_full_path() if is_gone else _origin(model_admin, request))

@@ -1,0 +1,125 @@
+"""What the list can be narrowed to; each by one condition."""
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.contrib import admin
+from django.contrib.admin.options import IncorrectLookupParameters
+from django.contrib.admin.views.main import ChangeList
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest
+from django.utils import timezone
+from django.utils.dateparse import parse_date, parse_datetime
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
+
+FROM, UNTIL = "expires_from", "expires_until"
+#: Everything else in a URL is refused: a condition on a body would tell what is in it.
+LOOKUPS = frozenset(("status__exact", "atomic__exact", "standing", FROM, UNTIL))
+
+_HOUR, _DAY = timedelta(hours=1), timedelta(days=1)
+_RANGES: tuple[tuple[str | Promise, timedelta | None, timedelta | None], ...] = (
+    (_("Any time"), None, None),
+    (_("Within the next hour"), timedelta(), _HOUR),
+    (_("Within the next 24 hours"), timedelta(), _DAY),
+    (_("In the past hour"), -_HOUR, timedelta()),
+    (_("In the past 24 hours"), -_DAY, timedelta()),
+    (_("In the past 7 days"), -7 * _DAY, timedelta()),
+)
+
+
+class StandingFilter(admin.SimpleListFilter):
+    """What the database's clock makes of a status."""
+
+    title = _("standing")
+    parameter_name = "standing"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [
+            ("stale", _("Stale: in progress beyond its lease")),
+            ("expired", _("Expired: answers no more")),
+        ]
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
+        chosen = self.value()
+        return getattr(queryset, chosen)() if chosen in ("stale", "expired") else queryset
+
+
+def moment(text: str) -> datetime:
+    """A date or a time, in the reader's time zone unless it names one."""
+    found = parse_datetime(text)
+    if found is None and (day := parse_date(text)) is not None:
+        found = datetime(day.year, day.month, day.day)
+    if found is None:
+        raise ValueError(text)
+    return timezone.make_aware(found) if timezone.is_naive(found) and _is_zoned() else found
+
+
+def _is_zoned() -> bool:
+    return timezone.is_aware(timezone.now())
+
+
+def moment_in(parameters: Mapping[str, Any], name: str) -> datetime | None:
+    """What a URL says under this name; raises IncorrectLookupParameters for what is no time."""
+    try:
+        return moment(parameters[name]) if parameters.get(name) else None
+    except ValueError as error:
+        raise IncorrectLookupParameters(str(error)) from error
+
+
+class ExpiryFilter(admin.ListFilter):
+    """A range of ``expires_at``, the one time that is indexed; from and until may be typed."""
+
+    title = _("expiry")
+    template = "admin/django_idempotency/expiry_filter.html"
+
+    def __init__(
+        self,
+        request: HttpRequest,
+        params: dict[str, list[str]],
+        model: type[Model],
+        model_admin: "admin.ModelAdmin[Any]",
+    ) -> None:
+        super().__init__(request, params, model, model_admin)
+        for name in (FROM, UNTIL):
+            if values := params.pop(name, None):
+                self.used_parameters[name] = values[-1]
+
+    def expected_parameters(self) -> list[str | None]:
+        return [FROM, UNTIL]
+
+    def has_output(self) -> bool:
+        return True
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        since, until = (moment_in(self.used_parameters, name) for name in (FROM, UNTIL))
+        if since is not None:
+            queryset = queryset.filter(expires_at__gte=since)
+        return queryset if until is None else queryset.filter(expires_at__lt=until)
+
+    def choices(self, changelist: ChangeList) -> Iterator[Mapping[str, object]]:
+        now = timezone.now().replace(second=0, microsecond=0)
+        for title, *bounds in _RANGES:
+            asked = {
+                name: None if bound is None else (now + bound).isoformat()
+                for name, bound in zip((FROM, UNTIL), bounds, strict=True)
+            }
+            yield {
+                "display": title,
+                "query_string": changelist.get_query_string(asked),
+                "selected": self.used_parameters == {k: v for k, v in asked.items() if v},
+                **self._typed(changelist),
+            }
+
+    def _typed(self, changelist: ChangeList) -> dict[str, object]:
+        others = {k: v for k, v in changelist.params.items() if k not in (FROM, UNTIL)}
+        return {"others": others, **{name: self._shown(name) for name in (FROM, UNTIL)}}
+
+    def _shown(self, name: str) -> str:
+        """As a field of the browser wants it."""
+        when = moment_in(self.used_parameters, name)
+        if when is None:
+            return ""
+        local = timezone.localtime(when) if timezone.is_aware(when) else when
+        return local.strftime("%Y-%m-%dT%H:%M")

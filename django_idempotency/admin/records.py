@@ -1,0 +1,206 @@
+"""The list of records and the page of one."""
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from django.contrib import admin
+from django.contrib.admin.templatetags.admin_urls import admin_urlname
+from django.core.exceptions import PermissionDenied
+from django.db import router
+from django.db.models import QuerySet
+from django.db.models.functions import Length
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.template.defaultfilters import filesizeformat
+from django.template.loader import render_to_string
+from django.utils.functional import Promise
+from django.utils.html import format_html
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+
+from ..models import IdempotencyRecord, RecordQuerySet, Status, UtcNow
+from ..store import StoredResponse
+from .bodies import body_of
+from .deeds import DELETE, EXPIRE, FROM_RECORD, RELEASE, Deed, carry_out
+from .filters import LOOKUPS, UNTIL, ExpiryFilter, StandingFilter, moment_in
+from .pages import ORDER, RecordList
+from .search import HELP, search
+from .standing import clock, distance, standing, written
+from .timeline import takeover, timeline
+
+if TYPE_CHECKING:
+    _ModelAdmin = admin.ModelAdmin[IdempotencyRecord]
+else:
+    _ModelAdmin = admin.ModelAdmin
+
+_STATUS_TEMPLATE = "admin/django_idempotency/idempotencyrecord/status.html"
+_SHORT_KEY, _SHORT_SCOPE, _SHORT_PATH = 22, 22, 40
+#: The parameter that asks for the stored response.
+_RESPONSE = "response"
+
+
+def _short(text: str, length: int) -> str:
+    cut = text if len(text) <= length else text[: length - 1] + "…"
+    return format_html('<span title="{}">{}</span>', text, cut) if cut != text else text
+
+
+def _distant(when: datetime, record: IdempotencyRecord) -> str:
+    exactly = written(when)
+    return format_html('<time title="{}">{}</time>', exactly, distance(when, clock(record)))
+
+
+@admin.register(IdempotencyRecord)
+class IdempotencyRecordAdmin(_ModelAdmin):
+    """Looks at records, and does to them what :mod:`django_idempotency.maintenance` can do."""
+
+    list_display = (
+        "short_key", "short_scope", "request_line", "status_and_age", "attempts", "size",
+        "created", "expires",
+    )  # fmt: skip
+    list_filter = ("status", StandingFilter, ExpiryFilter, "atomic")
+    # What Django asks for to show the search box; search() decides.
+    search_fields = ("pk",)
+    search_help_text = HELP
+    ordering = ORDER
+    sortable_by = ()
+    actions = ("expire", "release", "delete_selected")
+    show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER
+    # The page of one record is no form.
+    fields = readonly_fields = ("key",)
+
+    class Media:
+        css = {"all": ("django_idempotency/admin.css",)}
+
+    @admin.display(description=_("key"))
+    def short_key(self, record: IdempotencyRecord) -> str | Promise:
+        """The beginning of a key that may be 255 characters long."""
+        return _("(erased)") if record.is_erased else _short(record.key, _SHORT_KEY)
+
+    @admin.display(description=_("scope"))
+    def short_scope(self, record: IdempotencyRecord) -> str:
+        """The beginning of a scope that may be as long."""
+        return _short(record.scope, _SHORT_SCOPE)
+
+    @admin.display(description=_("request"))
+    def request_line(self, record: IdempotencyRecord) -> str:
+        """Method and path in one column."""
+        return format_html("{} {}", record.method, _short(record.path, _SHORT_PATH))
+
+    @admin.display(description=_("status"))
+    def status_and_age(self, record: IdempotencyRecord) -> str:
+        """Coloured, and how long it is so."""
+        return render_to_string(_STATUS_TEMPLATE, {"standing": standing(record)})
+
+    @admin.display(description=_("size"))
+    def size(self, record: Any) -> str | Promise:
+        """How much of a body is stored."""
+        if record.body_size is not None:
+            return filesizeformat(record.body_size)
+        return _("omitted") if record.status == Status.COMPLETED else "-"
+
+    @admin.display(description=_("created"))
+    def created(self, record: IdempotencyRecord) -> str:
+        """How long ago, and when exactly for who points at it."""
+        return _distant(record.created_at, record)
+
+    @admin.display(description=_("expires"))
+    def expires(self, record: IdempotencyRecord) -> str:
+        """In how long, or how long ago."""
+        return _distant(record.expires_at, record)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[IdempotencyRecord]:
+        """All records as their own database has them, without their stored responses."""
+        records = super().get_queryset(request).using(router.db_for_write(self.model))
+        light = records.defer("response_body", "response_headers")
+        return light.annotate(now=UtcNow(), body_size=Length("response_body"))
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[RecordList]:
+        return RecordList
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: Any, search_term: str
+    ) -> tuple[Any, bool]:
+        return search(queryset, search_term, moment_in(request.GET, UNTIL)), False
+
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
+        return lookup in LOOKUPS
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """A record is made by a request."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Its status is changed by the protocol only."""
+        return False
+
+    def has_expire_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("django_idempotency.expire")
+
+    def has_release_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("django_idempotency.release")
+
+    def has_response_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("django_idempotency.view_response")
+
+    @admin.action(description=_("Expire: the next request runs anew"), permissions=["expire"])
+    def expire(self, request: HttpRequest, records: RecordQuerySet) -> HttpResponse | None:
+        """Let finished records answer no more; those in progress are left alone."""
+        return carry_out(self, request, records, EXPIRE)
+
+    @admin.action(description=_("Release: free a stuck key"), permissions=["release"])
+    def release(self, request: HttpRequest, records: RecordQuerySet) -> HttpResponse | None:
+        """Free keys whose owners are dead; live ones keep theirs."""
+        return carry_out(self, request, records, RELEASE)
+
+    # Django's own of this name would delete what is live.
+    @admin.action(description=_("Delete: expired records only"), permissions=["delete"])
+    def delete_selected(self, request: HttpRequest, records: RecordQuerySet) -> HttpResponse | None:
+        """Delete records that answer no more."""
+        return carry_out(self, request, records, DELETE)
+
+    def delete_view(
+        self, request: HttpRequest, object_id: str, extra_context: Any = None
+    ) -> HttpResponse:
+        """The record's page, whose button asks and whose statement is guarded."""
+        return redirect(admin_urlname(self.opts, "change"), object_id)  # type: ignore[arg-type]
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        """The page of one record; its response only if asked for."""
+        record: IdempotencyRecord = kwargs["obj"]
+        response = self._response(request, record) if _RESPONSE in request.GET else None
+        context |= {
+            "standing": standing(record),
+            "timeline": timeline(record),
+            "takeover": takeover(record),
+            "deeds": self._deeds(request, record),
+            "from_record": FROM_RECORD,
+            "may_see_response": self.has_response_permission(request),
+            "response": response,
+            "body": body_of(response) if response else None,
+        }
+        return super().render_change_form(request, context, *args, **kwargs)
+
+    def _deeds(self, request: HttpRequest, record: IdempotencyRecord) -> list[tuple[Deed, Any]]:
+        """What she may do, and would not be refused out of hand."""
+        place = standing(record)
+        if place.status is Status.IN_PROGRESS:
+            fitting = RELEASE
+        else:
+            fitting = DELETE if place.mark else EXPIRE
+        action = self.get_actions(request).get(fitting.action)
+        return [(fitting, action[2])] if action else []
+
+    def _response(self, request: HttpRequest, record: IdempotencyRecord) -> StoredResponse | None:
+        """What is stored, for those who may see it; the log says who did."""
+        if not self.has_response_permission(request):
+            raise PermissionDenied
+        columns = ("response_status", "response_headers", "response_body", "response_codec")
+        found = self.get_queryset(request).values_list(*columns).filter(pk=record.pk).first()
+        if found is None or found[0] is None:
+            return None
+        self.log_change(request, record, gettext("Looked at the stored response."))
+        status, headers, body, codec = found
+        return StoredResponse(status, headers, None if body is None else bytes(body), codec)

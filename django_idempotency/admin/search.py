@@ -1,0 +1,53 @@
+"""The search box: ``scope key`` and record ids by the primary key, the rest within bounds."""
+
+import uuid
+from datetime import UTC, datetime
+from typing import Any
+
+from django.conf import settings
+from django.db.models import Subquery, Value
+from django.db.models.functions import Coalesce
+from django.utils.translation import gettext_lazy as _
+
+from ..keys import record_id
+from ..models import IdempotencyRecord, RecordQuerySet
+
+# Neither key nor path is indexed. So many rows are read in the time of a blink.
+WINDOW = 100_000
+HELP = _(
+    "“scope key” or a record's id finds any record. A key alone, or the beginning of a path"
+    " (“/api/…”), is looked for among the 100,000 records that expire last before the end of the"
+    " chosen time."
+)
+
+
+def _id(term: str) -> uuid.UUID | None:
+    try:
+        return uuid.UUID(term)
+    except ValueError:
+        return None
+
+
+def _windowed(records: RecordQuerySet, until: datetime | None) -> RecordQuerySet:
+    """Those of the records that expire last, whatever they are filtered by."""
+    newest = IdempotencyRecord.objects.using(records.db).order_by("-expires_at")
+    if until is not None:
+        newest = newest.filter(expires_at__lt=until)
+    edge: Any = newest.values("expires_at")[WINDOW : WINDOW + 1]
+    # Of fewer rows there is no such one.
+    ever = datetime.fromtimestamp(0, UTC if settings.USE_TZ else None)
+    return records.filter(expires_at__gt=Coalesce(Subquery(edge), Value(ever)))
+
+
+def search(records: RecordQuerySet, term: str, until: datetime | None = None) -> RecordQuerySet:
+    """The records that ``term`` names; ``until`` is the end of the chosen time."""
+    # A scope of a project's own may contain spaces; a key never does.
+    scope, _space, key = term.strip().rpartition(" ")
+    if not key:
+        return records
+    if scope:
+        return records.filter(pk=record_id(scope.strip(), key))
+    if (named := _id(key)) and (by_id := records.filter(pk=named)).exists():
+        return by_id
+    found = _windowed(records, until)
+    return found.filter(path__startswith=key) if key.startswith("/") else found.filter(key=key)

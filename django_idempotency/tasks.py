@@ -1,0 +1,32 @@
+"""The clean-up as a task of ``django.tasks`` (Django 6.0), or of django-tasks, its backport.
+
+Without either there is nothing here, and importing this is no error: Celery looks for a module of
+this name in every app.
+"""
+
+from typing import TYPE_CHECKING
+
+from django.db import router
+
+from .maintenance import Sweep, clean_up
+from .models import IdempotencyRecord
+from .store import Store
+
+if TYPE_CHECKING:
+    from django.tasks import task
+else:
+    try:
+        from django.tasks import task
+    except ImportError:
+        try:
+            from django_tasks import task
+        except ImportError:
+            task = None
+
+if task is not None:
+
+    @task
+    def cleanup(using: str = "", batch_size: int = 1000, limit: int | None = None) -> int:
+        """Delete the records that answer no more; how many it were."""
+        alias = using or router.db_for_write(IdempotencyRecord)
+        return clean_up(Store(alias), Sweep(batch_size=batch_size, limit=limit))

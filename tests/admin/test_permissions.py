@@ -1,0 +1,100 @@
+"""Who may look, who may look closer, and who may do what."""
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.test import Client
+
+from django_idempotency.models import IdempotencyRecord, UtcNow
+
+from . import LIST, act, client_of, made, page_of, running
+
+pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
+
+VIEW = "view_idempotencyrecord"
+DEEDS = {"expire": "expire", "release": "release", "delete_selected": "delete_idempotencyrecord"}
+
+
+def test_without_permission_nothing_is_seen() -> None:
+    """Neither the list nor a record."""
+    client, record = client_of("expire"), made()
+    assert client.get(LIST).status_code == 403
+    assert client.get(page_of(record)).status_code == 403
+    assert "dempotency records" not in client_of().get("/admin/").content.decode()
+
+
+def test_viewer_sees_records_and_no_response() -> None:
+    """To see a response is another permission."""
+    client, record = client_of(VIEW), made()
+    assert b"user:1" in client.get(LIST).content
+    page = client.get(page_of(record)).content.decode()
+    assert "/orders/" in page
+    assert "X-Oven" not in page
+    assert "lemon" not in page
+    assert client.get(page_of(record) + "?response=1").status_code == 403
+    assert not LogEntry.objects.exists()
+
+
+def test_seen_response_is_in_the_log() -> None:
+    """Only when somebody asked for it."""
+    client, record = client_of(VIEW, "view_response"), made()
+    assert "lemon" not in client.get(page_of(record)).content.decode()
+    assert not LogEntry.objects.exists()
+    assert "lemon" in client.get(page_of(record) + "?response=1").content.decode()
+    entry = LogEntry.objects.get()
+    assert (entry.object_id, entry.change_message) == (
+        str(record.pk),
+        "Looked at the stored response.",
+    )
+
+
+@pytest.mark.parametrize("action", DEEDS)
+def test_deed_needs_its_own_permission(action: str) -> None:
+    """All the others do not help."""
+    others = [permission for name, permission in DEEDS.items() if name != action]
+    finished, stuck = made("finished"), running("stuck")
+    expired = made("expired", expires_at=finished.created_at)
+    client = client_of(VIEW, *others)
+    act(client, action, finished, stuck, expired)
+    for record in (finished, stuck, expired):
+        record.refresh_from_db()
+    assert stuck.status == "in_progress"
+    assert not IdempotencyRecord.objects.filter(key="finished", expires_at__lte=UtcNow()).exists()
+    assert not LogEntry.objects.exists()
+    assert f'value="{action}"' not in client.get(LIST).content.decode()
+
+
+@pytest.mark.parametrize("action", DEEDS)
+def test_deed_is_in_the_log(action: str) -> None:
+    """Who, what, and to which record."""
+    record = {
+        "expire": made,
+        "release": running,
+        "delete_selected": lambda: made(expires_at=made("other").created_at),
+    }[action]()
+    act(client_of(VIEW, DEEDS[action]), action, record)
+    entry = LogEntry.objects.get()
+    assert entry.object_id == str(record.pk)
+    assert entry.is_deletion() == (action == "delete_selected")
+    assert "user:1" in entry.object_repr
+
+
+@pytest.mark.parametrize("path", ["add/", "{}/delete/"])
+def test_nothing_is_added_or_deleted_by_django(admin: Client, path: str) -> None:
+    """There is no form for it, and its delete knows no condition."""
+    record = made()
+    admin.post(LIST + path.format(record.pk), {"post": "yes"})
+    assert IdempotencyRecord.objects.get() == record
+
+
+def test_record_is_not_changed_by_a_form(admin: Client) -> None:
+    """Its page is none."""
+    record = made()
+    assert admin.post(page_of(record), {"key": "mine"}).status_code == 403
+    assert IdempotencyRecord.objects.get().key == "key"
+
+
+@pytest.mark.parametrize("lookup", ["response_body__startswith", "scope__startswith", "key"])
+def test_url_narrows_by_filters_only(lookup: str) -> None:
+    """Whoever may not see a response could guess it, letter by letter."""
+    made()
+    assert client_of(VIEW).get(LIST, {lookup: "{"}).status_code == 400
