@@ -76,8 +76,8 @@ class Event:
         return "failed" if self.error and self.kind is Kind.RELEASED else self.kind.value
 
 
-def event_of(kind: Kind, using: str, intent: Intent, **details: Any) -> Event:
-    """The event of one request's intent."""
+def event_of(kind: Kind, using: str, intent: Intent | IdempotencyRecord, **details: Any) -> Event:
+    """The event of one request's intent, or of its record."""
     return Event(
         kind=kind,
         using=using,

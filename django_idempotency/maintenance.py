@@ -16,7 +16,8 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 from .claims import seems_dead
-from .models import Status
+from .events import Kind, event_of, tell
+from .models import IdempotencyRecord, Status
 from .store import Found, Store
 
 
@@ -69,12 +70,23 @@ def release(store: Store, record: uuid.UUID, *, dry_run: bool = False) -> Releas
         return refusal or Released.GONE
     if dry_run:
         return Released.DONE
-    return Released.DONE if store.free(record, found, BY_HAND) else Released.ALIVE
+    if not store.free(record, found, BY_HAND):
+        return Released.ALIVE
+    _tell(Kind.RELEASED, store, [record], error=BY_HAND)
+    return Released.DONE
 
 
 def expire(store: Store, records: Iterable[uuid.UUID]) -> list[uuid.UUID]:
     """Let finished records answer no more; those for which that is new."""
-    return [record for record in records if store.expire(record)]
+    done = [record for record in records if store.expire(record)]
+    _tell(Kind.EXPIRED, store, done)
+    return done
+
+
+def _tell(kind: Kind, store: Store, ids: list[uuid.UUID], **details: Any) -> None:
+    records = IdempotencyRecord.objects.using(store.alias).filter(pk__in=ids)
+    for record in records.only("id", "scope", "key", "method", "path"):
+        tell(event_of(kind, store.alias, record, **details))
 
 
 def delete(store: Store, records: Iterable[uuid.UUID]) -> list[uuid.UUID]:

@@ -12,9 +12,10 @@ from django.db import connection, transaction
 from django.test import AsyncClient
 from pytest_django import Settings
 
-from django_idempotency import signals
+from django_idempotency import maintenance, signals
 from django_idempotency.events import Event, Kind
 from django_idempotency.models import IdempotencyRecord, Status
+from django_idempotency.store import Store
 from django_idempotency.testing import age_records
 from tests.app import effects
 from tests.app.models import Order
@@ -132,6 +133,25 @@ def test_event_has_the_status_of_the_response(key: str, post: Post, events: list
     """Of the first reply, and of the replay."""
     repeated(post, "/function/", key)
     assert [event.status for event in events] == [None, 201, 201]
+
+
+def test_what_people_do_is_told(key: str, post: Post, events: list[Event]) -> None:
+    """Of what was done, not of what was refused."""
+    post("/function/", key)
+    post("/function/", key + "2", act="unauthorized")
+    done, free = IdempotencyRecord.objects.order_by("key")
+    age_records(timedelta(hours=1), pk=free.pk)
+    IdempotencyRecord.objects.filter(pk=free.pk).update(status=Status.IN_PROGRESS)
+    events.clear()
+    store = Store("default")
+    for _ in range(2):
+        maintenance.expire(store, [done.pk, free.pk])
+        maintenance.release(store, free.pk)
+    assert [(event.name, event.key) for event in events] == [
+        ("expired", key),
+        ("failed", key + "2"),
+        ("expired", key + "2"),
+    ]
 
 
 def _angry(**kwargs: Any) -> None:
