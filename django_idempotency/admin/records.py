@@ -20,8 +20,8 @@ from django.utils.translation import gettext_lazy as _
 
 from ..models import IdempotencyRecord, RecordQuerySet, Status, UtcNow
 from ..store import StoredResponse
+from .actions import DELETE, EXPIRE, FROM_RECORD, RELEASE, RecordAction, carry_out
 from .bodies import body_of
-from .deeds import DELETE, EXPIRE, FROM_RECORD, RELEASE, Deed, carry_out
 from .filters import LOOKUPS, UNTIL, ExpiryFilter, StandingFilter, moment_in
 from .pages import ORDER, RecordList
 from .search import HELP, search
@@ -175,7 +175,7 @@ class IdempotencyRecordAdmin(_ModelAdmin):
             "standing": standing(record),
             "timeline": timeline(record),
             "takeover": takeover(record),
-            "deeds": self._deeds(request, record),
+            "record_actions": self._record_actions(request, record),
             "from_record": FROM_RECORD,
             "may_see_response": self.has_response_permission(request),
             "response": response,
@@ -183,14 +183,16 @@ class IdempotencyRecordAdmin(_ModelAdmin):
         }
         return super().render_change_form(request, context, *args, **kwargs)
 
-    def _deeds(self, request: HttpRequest, record: IdempotencyRecord) -> list[tuple[Deed, Any]]:
+    def _record_actions(
+        self, request: HttpRequest, record: IdempotencyRecord
+    ) -> list[tuple[RecordAction, Any]]:
         """What she may do, and would not be refused out of hand."""
         place = standing(record)
         if place.status is Status.IN_PROGRESS:
             fitting = RELEASE
         else:
             fitting = DELETE if place.mark else EXPIRE
-        action = self.get_actions(request).get(fitting.action)
+        action = self.get_actions(request).get(fitting.name)
         return [(fitting, action[2])] if action else []
 
     def _response(self, request: HttpRequest, record: IdempotencyRecord) -> StoredResponse | None:

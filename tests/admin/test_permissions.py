@@ -11,7 +11,7 @@ from . import LIST, act, client_of, made, page_of, running
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
 
 VIEW = "view_idempotencyrecord"
-DEEDS = {"expire": "expire", "release": "release", "delete_selected": "delete_idempotencyrecord"}
+ACTIONS = {"expire": "expire", "release": "release", "delete_selected": "delete_idempotencyrecord"}
 
 
 def test_without_permission_nothing_is_seen() -> None:
@@ -47,10 +47,10 @@ def test_seen_response_is_in_the_log() -> None:
     )
 
 
-@pytest.mark.parametrize("action", DEEDS)
-def test_deed_needs_its_own_permission(action: str) -> None:
+@pytest.mark.parametrize("action", ACTIONS)
+def test_action_needs_its_own_permission(action: str) -> None:
     """All the others do not help."""
-    others = [permission for name, permission in DEEDS.items() if name != action]
+    others = [permission for name, permission in ACTIONS.items() if name != action]
     finished, stuck = made("finished"), running("stuck")
     expired = made("expired", expires_at=finished.created_at)
     client = client_of(VIEW, *others)
@@ -63,15 +63,15 @@ def test_deed_needs_its_own_permission(action: str) -> None:
     assert f'value="{action}"' not in client.get(LIST).content.decode()
 
 
-@pytest.mark.parametrize("action", DEEDS)
-def test_deed_is_in_the_log(action: str) -> None:
+@pytest.mark.parametrize("action", ACTIONS)
+def test_action_is_in_the_log(action: str) -> None:
     """Who, what, and to which record."""
     record = {
         "expire": made,
         "release": running,
         "delete_selected": lambda: made(expires_at=made("other").created_at),
     }[action]()
-    act(client_of(VIEW, DEEDS[action]), action, record)
+    act(client_of(VIEW, ACTIONS[action]), action, record)
     entry = LogEntry.objects.get()
     assert entry.object_id == str(record.pk)
     assert entry.is_deletion() == (action == "delete_selected")

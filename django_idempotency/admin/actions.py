@@ -61,10 +61,10 @@ def _delete(store: Store, ids: Ids) -> Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Deed:
+class RecordAction:
     """What a person may do to records, and the words for it."""
 
-    action: str
+    name: str
     work: Callable[[Store, Ids], Outcome]
     title: Text
     consequence: Text
@@ -74,7 +74,7 @@ class Deed:
     flag: int = CHANGE
 
 
-EXPIRE = Deed(
+EXPIRE = RecordAction(
     "expire",
     _expire,
     _("Expire keys?"),
@@ -85,7 +85,7 @@ EXPIRE = Deed(
     _("Expired."),
     ngettext_lazy("%d key expired.", "%d keys expired."),
 )
-RELEASE = Deed(
+RELEASE = RecordAction(
     "release",
     _release,
     _("Release stuck keys?"),
@@ -96,7 +96,7 @@ RELEASE = Deed(
     _("Released."),
     ngettext_lazy("%d key released.", "%d keys released."),
 )
-DELETE = Deed(
+DELETE = RecordAction(
     "delete_selected",
     _delete,
     _("Delete records?"),
@@ -109,7 +109,7 @@ DELETE = Deed(
 
 @dataclass(slots=True)
 class _Progress:
-    """How far a deed came: how many, why not others, and behind which record there are more."""
+    """How far a action came: how many, why not others, and behind which record there are more."""
 
     done: int = 0
     refused: Counter[str] = field(default_factory=Counter)
@@ -117,24 +117,24 @@ class _Progress:
 
 
 def _batches(records: RecordQuerySet, after: uuid.UUID | None) -> Iterator[list[IdempotencyRecord]]:
-    """By primary key: the deed itself moves records in every other order."""
+    """By primary key: the action itself moves records in every other order."""
     ordered = records.order_by("pk").only("pk", "scope", "key")
     while batch := list((ordered.filter(pk__gt=after) if after else ordered)[:BATCH]):
         yield batch
         after = batch[-1].pk
 
 
-def _log(request: HttpRequest, records: list[IdempotencyRecord], deed: Deed) -> None:
+def _log(request: HttpRequest, records: list[IdempotencyRecord], action: RecordAction) -> None:
     if records and request.user.pk:
-        LogEntry.objects.log_actions(request.user.pk, records, deed.flag, str(deed.entry))
+        LogEntry.objects.log_actions(request.user.pk, records, action.flag, str(action.entry))
 
 
-def _perform(request: HttpRequest, records: RecordQuerySet, deed: Deed) -> _Progress:
+def _perform(request: HttpRequest, records: RecordQuerySet, action: RecordAction) -> _Progress:
     store, progress = Store(records.db), _Progress()
     deadline = time.monotonic() + PATIENCE_SECONDS
     for batch in _batches(records, _after(request)):
-        done, refused = deed.work(store, [record.pk for record in batch])
-        _log(request, [record for record in batch if record.pk in done], deed)
+        done, refused = action.work(store, [record.pk for record in batch])
+        _log(request, [record for record in batch if record.pk in done], action)
         progress.done += len(done)
         progress.refused += refused
         if len(batch) == BATCH and time.monotonic() > deadline:
@@ -151,10 +151,10 @@ def _after(request: HttpRequest) -> uuid.UUID | None:
 
 
 def _report(
-    model_admin: "ModelAdmin[Any]", request: HttpRequest, did: _Progress, deed: Deed
+    model_admin: "ModelAdmin[Any]", request: HttpRequest, did: _Progress, action: RecordAction
 ) -> None:
     if did.done:
-        model_admin.message_user(request, deed.done % did.done, messages.SUCCESS)
+        model_admin.message_user(request, action.done % did.done, messages.SUCCESS)
     for reason, count in did.refused.items():
         left = ngettext("%d was left alone.", "%d were left alone.", count) % count
         model_admin.message_user(request, f"{left} {reason}", messages.WARNING)
@@ -176,7 +176,7 @@ def _confirmation(
     model_admin: "ModelAdmin[Any]",
     request: HttpRequest,
     records: RecordQuerySet,
-    deed: Deed,
+    action: RecordAction,
     after: uuid.UUID | None = None,
 ) -> HttpResponse:
     selected = request.POST.getlist(ACTION_CHECKBOX_NAME)
@@ -184,8 +184,8 @@ def _confirmation(
     context = {
         **model_admin.admin_site.each_context(request),
         "opts": model_admin.opts,
-        "title": deed.title,
-        "deed": deed,
+        "title": action.title,
+        "action": action,
         "is_all": is_all,
         "shown": records[:_SHOWN],
         "others": 0 if is_all else max(len(selected) - _SHOWN, 0),
@@ -202,14 +202,17 @@ def _confirmation(
 
 
 def carry_out(
-    model_admin: "ModelAdmin[Any]", request: HttpRequest, records: RecordQuerySet, deed: Deed
+    model_admin: "ModelAdmin[Any]",
+    request: HttpRequest,
+    records: RecordQuerySet,
+    action: RecordAction,
 ) -> HttpResponse:
     """Ask whether she is sure; if she is, do it, say what came of it and go back."""
     if SURE not in request.POST:
-        return _confirmation(model_admin, request, records, deed)
-    did = _perform(request, records, deed)
-    _report(model_admin, request, did, deed)
+        return _confirmation(model_admin, request, records, action)
+    did = _perform(request, records, action)
+    _report(model_admin, request, did, action)
     if did.rest_after:
-        return _confirmation(model_admin, request, records, deed, did.rest_after)
-    is_gone = deed is DELETE and did.done
+        return _confirmation(model_admin, request, records, action, did.rest_after)
+    is_gone = action is DELETE and did.done
     return redirect(request.get_full_path() if is_gone else _origin(model_admin, request))

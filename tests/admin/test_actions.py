@@ -11,7 +11,7 @@ from django.db import connection
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.test import Client
 
-from django_idempotency.admin import deeds
+from django_idempotency.admin import actions
 from django_idempotency.maintenance import Released
 from django_idempotency.models import IdempotencyRecord, Status
 from django_idempotency.store import Store
@@ -120,7 +120,7 @@ def test_nothing_is_done_before_she_is_sure(admin: Client, action: str) -> None:
     response: Any = admin.post(LIST, {"action": action, "_selected_action": chosen, "index": "0"})
     page = response.content.decode()
     assert all(record.key in page for record in records)
-    assert str(response.context["deed"].consequence) in page
+    assert str(response.context["action"].consequence) in page
     assert list(IdempotencyRecord.objects.order_by("pk").values()) == before
     assert not LogEntry.objects.exists()
 
@@ -129,7 +129,7 @@ def _confirmed(client: Client, page: Any, url: str) -> Any:
     """Send what the confirmation page would."""
     context = page.context
     sent = {
-        "action": context["deed"].action,
+        "action": context["action"].name,
         "_selected_action": context["selected"],
         "select_across": "1" if context["is_all"] else "0",
         "post": "yes",
@@ -140,7 +140,7 @@ def _confirmed(client: Client, page: Any, url: str) -> Any:
 
 def test_all_matching_are_done_in_batches(admin: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond the page she sees; what the filter hides is left alone."""
-    monkeypatch.setattr(deeds, "BATCH", 2)
+    monkeypatch.setattr(actions, "BATCH", 2)
     records = [made(f"key-{number}") for number in range(5)]
     made("hidden", status=Status.RELEASED, **UNANSWERED)
     asked = {"action": "expire", "_selected_action": [str(records[0].pk)], "index": "0"}
@@ -153,8 +153,8 @@ def test_all_matching_are_done_in_batches(admin: Client, monkeypatch: pytest.Mon
 
 def test_long_work_asks_whether_to_go_on(admin: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """A request must come to an end; the next one goes on behind it."""
-    monkeypatch.setattr(deeds, "BATCH", 2)
-    monkeypatch.setattr(deeds, "PATIENCE_SECONDS", -1.0)
+    monkeypatch.setattr(actions, "BATCH", 2)
+    monkeypatch.setattr(actions, "PATIENCE_SECONDS", -1.0)
     records = [made(f"key-{number}") for number in range(5)]
     page = act(admin, "expire", records[0], url=MATCHING, select_across="1")
     assert "Go on?" in page.content.decode()
