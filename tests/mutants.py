@@ -256,6 +256,40 @@ MUTANTS = (
         (ORDERS, "tests/faults"),
         "mariadb",
     ),
+    Mutant(
+        "cleans-up-the-running",
+        (
+            (
+                "statements",
+                'over = f"expires_at <= {dialect.now} AND status <> {_RUNNING}"',
+                'over = f"expires_at <= {dialect.now}"',
+            ),
+        ),
+        ("tests/test_commands.py", "tests/admin"),
+    ),
+    Mutant(
+        "erased-key-runs-as-another",
+        (("claims", "    if not found.fingerprint:\n        raise KeyErasedError\n", ""),),
+        ("tests/test_commands.py",),
+    ),
+    Mutant(
+        "frees-the-living-by-hand",
+        (
+            (
+                "store",
+                "if self._is_alive(found):\n            return False\n        params = self._held(",
+                "params = self._held(",
+            ),
+            ("maintenance", "if not seems_dead(found, store.dialect.grace):", "if False:"),
+            ("dialects", " FOR NO KEY UPDATE SKIP LOCKED)", ")"),
+        ),
+        ("tests/admin", "tests/test_commands.py"),
+    ),
+    Mutant(
+        "tells-before-it-is-so",
+        (("events", "    elif event.kind in _ONLY_READ:", "    elif True:"),),
+        ("tests/test_events.py",),
+    ),
 )
 
 
