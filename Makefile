@@ -81,6 +81,10 @@ stripe: $(VENV)/.dev ## 200 calls of stripe-python through a tunnel that loses r
 races: $(VENV)/.dev ## 64 racers and 96 duplicates, beside bare requests
 	@$(BIN)/python -m benchmarks.races $(ARGS)
 
+.PHONY: bench-cleanup
+bench-cleanup: $(VENV)/.dev ## cleanup of 500,000 of 1,000,000 records, beside 100 orders a second
+	@$(BIN)/python -m benchmarks.cleanup $(ARGS)
+
 .PHONY: bench-admin
 bench-admin: $(VENV)/.dev ## the admin's list on 1,000,000 records, beside 1,000
 	@$(BIN)/python -m benchmarks.admin $(ARGS)

@@ -94,15 +94,15 @@ def clean(arguments: Sequence[str]) -> tuple[int, float]:
     return json.loads(done.stdout)["deleted"], time.perf_counter() - began
 
 
+def alone(address: str, rate: int, seconds: float) -> Load:
+    """So long, and nothing beside it."""
+    end = time.monotonic() + seconds
+    return Load(address, rate).run(lambda: time.monotonic() < end)
+
+
 def loads(address: str, options: argparse.Namespace) -> tuple[Load, Load, int, float]:
     """Without the clean-up and beside it; what it deleted, in how many seconds."""
-
-    def alone(seconds: float) -> Load:
-        end = time.monotonic() + seconds
-        return Load(address, options.rate).run(lambda: time.monotonic() < end)
-
-    alone(3)
-    without = alone(options.seconds)
+    without = alone(address, options.rate, options.seconds)
     ended = threading.Event()
     with ThreadPoolExecutor(1) as pool:
         beside = pool.submit(Load(address, options.rate).run, lambda: not ended.is_set())
@@ -138,10 +138,11 @@ def measure(options: argparse.Namespace) -> int:
         fill(options.rows, options.expired)
         print(f"{options.rows:,} records, {options.expired:,} expired; {options.rate} orders/s")
         with tempfile.TemporaryDirectory() as folder, gunicorn(Path(folder), workers=2) as address:
+            alone(address, options.rate, 5)
             before = Order.objects.count()
             without, beside, deleted, took = loads(address, options)
         report(without, beside, deleted, took)
-        orders = Order.objects.count() - before - 3 * options.rate
+        orders = Order.objects.count() - before
         print(f"effects: {orders} of {len(without.seconds) + len(beside.seconds)}")
     finally:
         connection.close()

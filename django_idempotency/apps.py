@@ -14,9 +14,10 @@ class DjangoIdempotencyConfig(AppConfig):
 
     def ready(self) -> None:
         """Import what registers itself."""
-        from . import checks, policy, prometheus, statistics, telemetry, view_checks  # noqa: F401
+        from . import checks, codecs, policy, prometheus, statistics, telemetry, view_checks  # noqa: F401
 
         setting_changed.connect(policy.forget_settings)
+        setting_changed.connect(codecs.forget_settings)
         telemetry.connect()
         prometheus.connect()
         statistics.connect()

@@ -17,11 +17,12 @@ from django.http.response import HttpResponseBase
 from django.utils.translation import get_language
 
 from .claims import Claim
+from .codecs import encoded
 from .events import Kind, event_of, tell
 from .exceptions import InProgressError, TransitionError, UnavailableError
 from .operation import Operation, running
 from .policy import Policy
-from .responses import Verdict, refuse_streams, stored, verdict
+from .responses import Verdict, redacted, refuse_streams, stored, verdict
 from .store import RowLockedError
 from .transactions import is_doomed, request_transactions
 
@@ -175,7 +176,8 @@ class Attempt:
             return
         if fate is Verdict.KEEP:
             limit = self.policy.max_response_bytes
-            self.claim.complete(stored(response, limit, language=self._language()))
+            saved = stored(response, limit, language=self._language())
+            self.claim.complete(encoded(redacted(saved, self.policy)))
         else:
             self.claim.release()
 

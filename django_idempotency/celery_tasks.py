@@ -12,4 +12,4 @@ from .store import Store
 def cleanup(using: str = "", batch_size: int = 1000, limit: int | None = None) -> int:
     """Delete the records that answer no more; how many it were."""
     alias = using or router.db_for_write(IdempotencyRecord)
-    return clean_up(Store(alias), Sweep(batch_size=batch_size, limit=limit))
+    return clean_up(Store(alias), Sweep(batch_size=batch_size, limit=limit)).deleted

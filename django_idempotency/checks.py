@@ -9,7 +9,7 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.db import connections, router
 
-from . import conf
+from . import codecs, conf
 from .dialects import DIALECTS
 from .models import IdempotencyRecord
 from .policy import fault, resolve, setting
@@ -29,11 +29,18 @@ def _is_patterns(value: object) -> bool:
 
 # The settings that are no options: what each must be, in words, and whether a value is that.
 _PROJECT_WIDE: dict[str, tuple[str, Callable[[object], bool]]] = {
+    "BODY_CODEC": (
+        "the name or dotted path of a codec, or a list of some",
+        lambda value: isinstance(value, str) or _is_texts(value),
+    ),
     "CREDENTIAL_HEADERS": ("a list of header names", _is_texts),
     "ENABLED": ("True or False", lambda value: isinstance(value, bool)),
     "EXEMPT_URLS": ("a list of regular expressions", _is_patterns),
+    # E005 looks at them: a message of E001 would show them.
+    "FERNET_KEYS": ("a list of keys", lambda value: True),
     "LOG_KEYS": ("True or False", lambda value: isinstance(value, bool)),
     "PROBLEM_TYPE_BASE": ("a string", lambda value: isinstance(value, str)),
+    "QUOTA_CACHE": ("the alias of a cache", lambda value: value in list(settings.CACHES)),
     "STATISTICS": ("True or False", lambda value: isinstance(value, bool)),
     "URLS": ("a list of regular expressions", _is_patterns),
 }
@@ -165,4 +172,15 @@ def check_cors(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Iterat
             f"CORS_EXPOSE_HEADERS lacks {', '.join(unread)}: scripts cannot read them.",
             hint=f'CORS_EXPOSE_HEADERS = ["{REPLAYED_HEADER}", "Retry-After"]',
             id="django_idempotency.W003",
+        )
+
+
+@register(Tags.security)
+def check_codecs(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Iterator[CheckMessage]:
+    """E005: responses can be written and read as the project wishes."""
+    for problem in codecs.faults():
+        yield Error(
+            f"Stored bodies can be neither written nor read: {problem}",
+            hint="Until then every request with a key is a 500, and no view runs.",
+            id="django_idempotency.E005",
         )

@@ -23,6 +23,7 @@ from .exceptions import (
 )
 from .models import Status
 from .policy import Policy
+from .quota import place
 from .store import Found, Inserted, Intent, Store, StoredResponse, Terms
 
 # The grace doubles with each attempt up to this, or eager duplicates would fence each other off for
@@ -161,6 +162,13 @@ def _origin(found: Found, step: _Take) -> Origin:
     return Origin.DEAD if found.status is Status.IN_PROGRESS else Origin.FREE
 
 
+def _inserted(store: Store, intent: Intent, policy: Policy, claim: Claim) -> Inserted:
+    with place(intent.scope, policy) as room:
+        inserted = store.insert(intent, claim.terms)
+        room.taken = inserted is Inserted.OURS
+    return inserted
+
+
 def _take(
     store: Store, intent: Intent, policy: Policy, found: Found, step: _Take
 ) -> Claim | _Running:
@@ -170,7 +178,10 @@ def _take(
     attempts = found.attempts if exhausted else step.attempts
     origin = _origin(found, step)
     claim = Claim(store, intent.id, _terms(policy, attempts), store.joined, origin)
-    if not store.take(intent, found, claim.terms, anew=step.anew):
+    # To its caller a key whose life is over is a new one, whether it has been cleaned up or not.
+    with place(intent.scope, policy, is_new=step.anew) as room:
+        room.taken = store.take(intent, found, claim.terms, anew=step.anew)
+    if not room.taken:
         return _Running(found)
     if exhausted:
         # The last owner died, which only having the row could tell.
@@ -182,10 +193,12 @@ def _take(
 def _try(
     store: Store, intent: Intent, policy: Policy
 ) -> Claim | StoredResponse | _Running | _Unclear:
-    found = store.read(intent.id) if store.dialect.reads_first else None
+    # A quota is asked for new keys only, so whether this one is new must be known before.
+    reads_first = store.dialect.reads_first or policy.max_keys_per_scope is not None
+    found = store.read(intent.id) if reads_first else None
     if found is None:
         claim = Claim(store, intent.id, _terms(policy, 1), store.joined)
-        inserted = store.insert(intent, claim.terms)
+        inserted = _inserted(store, intent, policy, claim)
         if inserted is Inserted.OURS:
             return claim
         if inserted is Inserted.LOCKED:
@@ -239,7 +252,8 @@ def obtain(store: Store, intent: Intent, policy: Policy) -> Claim | StoredRespon
     """The claim to run the operation, or the response it left.
 
     Raises KeyReusedError, InProgressError (at once, or after ``policy.wait``),
-    AttemptsExhaustedError, and UnavailableError where the store gives no clear answer.
+    AttemptsExhaustedError, QuotaExceededError, and UnavailableError where the store gives no clear
+    answer.
     """
     outcome = _settled(store, intent, policy)
     if not isinstance(outcome, _Running):

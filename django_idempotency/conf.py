@@ -48,6 +48,22 @@ def keeps_statistics() -> bool:
     return bool(getattr(settings, "IDEMPOTENCY_STATISTICS", True))
 
 
+def body_codecs() -> tuple[str, ...]:
+    """What stored bodies go through, in this order: names or dotted paths of codecs."""
+    codecs = getattr(settings, "IDEMPOTENCY_BODY_CODEC", None) or ()
+    return (codecs,) if isinstance(codecs, str) else tuple(codecs)
+
+
+def fernet_keys() -> tuple[str | bytes, ...]:
+    """The keys stored bodies are encrypted with, newest first."""
+    return tuple(getattr(settings, "IDEMPOTENCY_FERNET_KEYS", None) or ())
+
+
+def quota_cache() -> str:
+    """The alias of the cache that counts callers' keys."""
+    return str(getattr(settings, "IDEMPOTENCY_QUOTA_CACHE", "default"))
+
+
 def urls() -> tuple[str, ...]:
     """Regular expressions for the paths the middleware covers, without the leading slash."""
     return tuple(getattr(settings, "IDEMPOTENCY_URLS", ("",)))

@@ -10,6 +10,7 @@
     │   ├── KeyErasedError          410  idempotency_key_erased          use_new_key
     │   ├── InProgressError         409  idempotency_in_progress         retry_same_key  Retry-After
     │   ├── AttemptsExhaustedError  409  idempotency_attempts_exhausted  use_new_key
+    │   ├── QuotaExceededError      429  idempotency_quota_exceeded      retry_same_key  Retry-After
     │   └── UnavailableError        503  idempotency_unavailable         retry_same_key  Retry-After
     └── TransitionError             a guarded UPDATE matched no row: the claim is not ours
 """
@@ -128,6 +129,22 @@ class AttemptsExhaustedError(IdempotencyError):
     remedy = Remedy.USE_NEW_KEY
     cause = _("The attempts under this key are used up, so it was not tried again.")
     advice = _("Find out why they failed; to try again, make a new key.")
+
+
+class QuotaExceededError(IdempotencyError):
+    """The caller used as many new keys as the view allows in one retention."""
+
+    status = 429
+    code = "idempotency_quota_exceeded"
+    title = _("Too many idempotency keys were used.")
+    remedy = Remedy.RETRY_SAME_KEY
+    cause = _("No more new keys are accepted from this caller for now, so nothing was done.")
+    advice = _(
+        "Wait a while, then send the same request with the same key again. Requests whose keys were"
+        " accepted before can be repeated at any time."
+    )
+    # A window may be a day; a minute costs the caller little, and the server one look at a cache.
+    retry_after = 60
 
 
 class UnavailableError(IdempotencyError):

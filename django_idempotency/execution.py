@@ -22,6 +22,7 @@ from django.http.response import HttpResponseBase
 
 from .attempts import UNREACHABLE, AsyncView, Attempt, View
 from .claims import Claim, Origin, obtain
+from .codecs import UndecodableError, configured, decoded
 from .events import Kind, event_of, tell
 from .exceptions import InProgressError, KeyReusedError, UnavailableError
 from .fingerprint import fingerprint_of
@@ -72,7 +73,17 @@ def _tell(alias: str, intent: Intent, outcome: Claim | StoredResponse) -> None:
         tell(event_of(kind, alias, intent, attempt=outcome.terms.attempts))
 
 
+def _decoded(intent: Intent, saved: StoredResponse) -> StoredResponse:
+    try:
+        return decoded(saved)
+    except UndecodableError as error:
+        logger.error("record %s is %s; nothing runs", intent.id, error, exc_info=True)
+        raise UnavailableError from error
+
+
 def _obtain(alias: str, intent: Intent, policy: Policy) -> Claim | StoredResponse:
+    # Codecs that cannot be used are found out before the view runs, not when its reply is saved.
+    configured()
     try:
         outcome = obtain(Store(alias), intent, policy)
     except (InProgressError, KeyReusedError) as error:
@@ -81,6 +92,8 @@ def _obtain(alias: str, intent: Intent, policy: Policy) -> Claim | StoredRespons
     except UNREACHABLE as error:
         logger.error("the store cannot be reached, so nothing runs", exc_info=True)
         raise UnavailableError from error
+    if isinstance(outcome, StoredResponse):
+        outcome = _decoded(intent, outcome)
     _tell(alias, intent, outcome)
     return outcome
 

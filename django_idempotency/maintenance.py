@@ -4,6 +4,7 @@ Each is one guarded statement, so that a request which comes at the same moment 
 what is live is left alone, and the answer says why.
 """
 
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
@@ -98,14 +99,29 @@ def delete(store: Store, records: Iterable[uuid.UUID]) -> list[uuid.UUID]:
 class Sweep:
     """How a clean-up goes about it.
 
-    ``batch_size`` rows are deleted by one statement, with a pause of ``sleep`` after each, of
+    ``batch_size`` rows are deleted by one statement, with a pause of ``sleep`` between two, of
     those that expired at least ``older_than`` ago, and ``limit`` rows at most.
     """
 
     batch_size: int = 1000
     limit: int | None = None
     older_than: timedelta = timedelta()
-    sleep: timedelta = timedelta()
+    # PostgreSQL deletes a batch in 3 ms; without a pause, whoever commits queues up behind its log.
+    sleep: timedelta = timedelta(milliseconds=10)
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What came of it: records that were deleted, and records in progress that are left.
+
+    Those are ``abandoned`` whose lease is over, and whose retention would be.
+    """
+
+    deleted: int = 0
+    abandoned: int = 0
+
+    def __add__(self, other: "Swept") -> "Swept":
+        return Swept(self.deleted + other.deleted, self.abandoned + other.abandoned)
 
 
 #: What the figures count is the last week.
@@ -114,19 +130,18 @@ COUNTS_KEPT = timedelta(days=8)
 
 def clean_up(
     store: Store, sweep: Sweep, progress: Callable[[int], object] = lambda deleted: None
-) -> int:
-    """Delete what answers no more, and counts that nobody asks for; how many records it were.
+) -> Swept:
+    """Delete what answers no more, and counts that nobody asks for.
 
     Safe beside requests and beside itself: what somebody holds is left for the next time, as is
     what expires meanwhile. ``progress`` hears of each batch.
     """
     store.purge_counts(COUNTS_KEPT)
-    total = 0
-    for deleted in _batches(store, sweep):
-        progress(deleted)
-        total += deleted
-        _pause(sweep.sleep)
-    return total
+    swept = Swept()
+    for batch in _batches(store, sweep):
+        progress(batch.deleted)
+        swept += batch
+    return swept
 
 
 def _pause(duration: timedelta) -> None:
@@ -134,24 +149,25 @@ def _pause(duration: timedelta) -> None:
         time.sleep(duration.total_seconds())
 
 
-def _batches(store: Store, sweep: Sweep) -> Iterator[int]:
+def _batches(store: Store, sweep: Sweep) -> Iterator[Swept]:
     # Each batch begins where the last one ended: what a scan meets before that is index entries of
     # deleted rows, batch by batch more of them, until the database has cleaned up itself.
     low: Any = store.dialect.beginning
-    until = store.moment(sweep.older_than)
-    left = sweep.limit
-    while left is None or left > 0:
-        size = sweep.batch_size if left is None else min(sweep.batch_size, left)
-        # Records that expire in the same moment make the last one's window larger.
-        most = 2 * size if left is None else min(2 * size, left)
+    until, left = store.moment(sweep.older_than), sweep.limit or sys.maxsize
+    while low is not None and left > 0:
+        size = min(sweep.batch_size, left)
         edge = store.edge(low, until, size)
-        deleted = store.purge(low, until if edge is None else edge, most)
-        yield deleted
-        left = None if left is None else left - deleted
-        if deleted < most and edge is None:
-            return
+        high = until if edge is None else edge
+        # Records that expire in the same moment as the last one belong to the window, too.
+        most = min(2 * size, left)
+        deleted = store.purge(low, high, most)
+        left -= deleted
+        is_empty = deleted == size and edge is not None
+        yield Swept(deleted, 0 if is_empty or deleted == most else store.abandoned(low, high))
         if deleted < most:
             low = edge
+        if low is not None:
+            _pause(sweep.sleep)
 
 
 _FIRST, _LAST = uuid.UUID(int=0), uuid.UUID(int=2**128 - 1)

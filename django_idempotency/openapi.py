@@ -23,6 +23,7 @@ from .exceptions import (
     KeyInvalidError,
     KeyMissingError,
     KeyReusedError,
+    QuotaExceededError,
     Remedy,
     UnavailableError,
 )
@@ -43,7 +44,7 @@ Errors = Collection[type[IdempotencyError]]
 #: Every refusal, by its status.
 ERRORS: Errors = (
     *(KeyMissingError, KeyInvalidError, InProgressError, AttemptsExhaustedError),
-    *(KeyErasedError, KeyReusedError, UnavailableError),
+    *(KeyErasedError, KeyReusedError, QuotaExceededError, UnavailableError),
 )
 _KEY: Schema = {"type": "string", "minLength": 1, "maxLength": MAX_LENGTH, "pattern": PATTERN}
 _REPLAYED: Schema = {
@@ -72,6 +73,7 @@ def _errors_of(policy: Policy) -> Errors:
     never = {
         KeyMissingError: not policy.required,
         AttemptsExhaustedError: policy.max_attempts is None,
+        QuotaExceededError: policy.max_keys_per_scope is None,
     }
     return [error for error in ERRORS if not never.get(error)]
 

@@ -49,6 +49,9 @@ class Policy:
     using: str | Callable[[HttpRequest], str] | None = None
     max_attempts: int | None = None
     max_response_bytes: int = 1024 * 1024
+    # StoredResponse to StoredResponse, which stands in a layer above.
+    redact: Callable[[Any], Any] | None = None
+    max_keys_per_scope: int | None = None
 
     @property
     def headers(self) -> tuple[str, ...]:
@@ -127,9 +130,14 @@ _RULES: dict[str, tuple[str, Callable[[object], bool]]] = {
         lambda value: value is None or _is_number(value, 1),
     ),
     "max_response_bytes": ("a whole number from 0", lambda value: _is_number(value, 0)),
+    "redact": ("a callable(response) or None", lambda value: value is None or callable(value)),
+    "max_keys_per_scope": (
+        "a whole number from 1, or None",
+        lambda value: value is None or _is_number(value, 1),
+    ),
 }
 
-_CALLABLES = frozenset(("get_key", "scope", "fingerprint", "keep_response", "using"))
+_CALLABLES = frozenset(("get_key", "scope", "fingerprint", "keep_response", "using", "redact"))
 
 
 def fault(option: str, value: object) -> str | None:

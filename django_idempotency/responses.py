@@ -4,6 +4,7 @@
 lasting parts; :func:`replay` makes the same reply of them.
 """
 
+from dataclasses import replace
 from enum import Enum, auto
 from itertools import chain
 
@@ -121,6 +122,20 @@ def stored(
     if language is not None and not response.has_header("Content-Language"):
         headers.append(("Content-Language", language))
     return StoredResponse(response.status_code, headers, _body(response, limit))
+
+
+def redacted(saved: StoredResponse, policy: Policy) -> StoredResponse:
+    """What may be stored of a response, by the project's own judgement; raises what that raises."""
+    if policy.redact is None:
+        return saved
+    kept = policy.redact(saved)
+    if not isinstance(kept, StoredResponse):
+        raise TypeError(f"redact must return a StoredResponse, not {type(kept).__name__}")
+    if kept.body == saved.body:
+        return kept
+    # A replay of other bytes has another length (RFC 9110, 8.6).
+    headers = [(name, value) for name, value in kept.headers if name.lower() != "content-length"]
+    return replace(kept, headers=headers)
 
 
 def replay(saved: StoredResponse) -> HttpResponse:

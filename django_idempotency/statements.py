@@ -57,6 +57,10 @@ class Texts:
         self.edge = self._edge("expires_at", dialect.moment, "expires_at <= %(until)s")
         window = "expires_at > %(low)s AND expires_at <= %(high)s"
         self.purge = self._delete_free(f"{window} AND {over}")
+        self.abandoned = (
+            f"SELECT COUNT(*) FROM {self.table} WHERE {window} AND status = {_RUNNING}"
+            f" AND lease_expires_at <= {dialect.now}"
+        )
         self.purge_counts = (
             f"DELETE FROM {self._quote(IdempotencyCount._meta.db_table)}"
             f" WHERE minute <= {dialect.later.format('age')}"

@@ -335,6 +335,10 @@ class Store:
         """When the ``size``-th record after ``low`` expires; None if that is after ``until``."""
         return self._value(self._texts.edge, {"low": low, "until": until, "skip": size - 1})
 
+    def abandoned(self, low: Any, high: Any) -> int:
+        """How many records in that window are in progress although their lease is over."""
+        return int(self._value(self._texts.abandoned, {"low": low, "high": high}) or 0)
+
     def purge_counts(self, age: timedelta) -> int:
         """Delete the counts that are older; how many rows it were."""
         return self._execute(self._texts.purge_counts, {"age": self.dialect.duration(-age)})

@@ -29,4 +29,4 @@ if task is not None:
     def cleanup(using: str = "", batch_size: int = 1000, limit: int | None = None) -> int:
         """Delete the records that answer no more; how many it were."""
         alias = using or router.db_for_write(IdempotencyRecord)
-        return clean_up(Store(alias), Sweep(batch_size=batch_size, limit=limit))
+        return clean_up(Store(alias), Sweep(batch_size=batch_size, limit=limit)).deleted

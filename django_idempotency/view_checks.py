@@ -10,6 +10,7 @@ from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.db import connections, router
 from django.urls import URLPattern, URLResolver, get_resolver
 
+from . import conf
 from .models import IdempotencyRecord
 from .policy import Policy, resolve
 from .protection import OPTIONS, described_policy
@@ -138,6 +139,25 @@ def _has_door_above_login(callback: Any) -> bool:
     doors = [view for view in _wrapped(callback) if OPTIONS in vars(view)]
     inside = getattr(doors[-1], "__wrapped__", None) if doors else None
     return hasattr(inside, "login_url")
+
+
+def _counts_alone(alias: str) -> bool:
+    backend = str(settings.CACHES.get(alias, {}).get("BACKEND"))
+    return backend.endswith((".LocMemCache", ".DummyCache"))
+
+
+@register(Tags.caches, deploy=True)
+def check_quotas(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Iterator[CheckMessage]:
+    """W010: a quota is counted where all processes see it."""
+    if not _counts_alone(conf.quota_cache()):
+        return
+    for callback, policy in _protected_views():
+        if policy.max_keys_per_scope is not None:
+            yield Warning(
+                f"The quota of {_name(callback)} is counted by each process for itself.",
+                hint="IDEMPOTENCY_QUOTA_CACHE: the alias of a cache that they share, Redis say.",
+                id="django_idempotency.W010",
+            )
 
 
 @register(Tags.security)

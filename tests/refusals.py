@@ -4,6 +4,7 @@ from collections.abc import Callable
 from io import StringIO
 from unittest.mock import patch
 
+from django.core.cache import cache
 from django.core.management import call_command
 from django.db import OperationalError
 from django.http import HttpResponse
@@ -60,6 +61,14 @@ def exhausted(post: Post, door: str, key: str, **headers: str) -> HttpResponse:
         return post(door, key, act="crash", **headers)
 
 
+def over_quota(post: Post, door: str, key: str, **headers: str) -> HttpResponse:
+    """One key more than the caller may use."""
+    cache.clear()
+    with override_settings(IDEMPOTENCY_MAX_KEYS_PER_SCOPE=1):
+        post(door, key[::-1])
+        return post(door, key, **headers)
+
+
 def unavailable(post: Post, door: str, key: str, **headers: str) -> HttpResponse:
     """A store that is gone."""
     with patch.object(Store, "insert", side_effect=OperationalError("gone")):
@@ -73,5 +82,6 @@ REFUSALS: dict[str, Refusal] = {
     "idempotency_key_erased": erased,
     "idempotency_in_progress": in_progress,
     "idempotency_attempts_exhausted": exhausted,
+    "idempotency_quota_exceeded": over_quota,
     "idempotency_unavailable": unavailable,
 }

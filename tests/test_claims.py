@@ -134,7 +134,7 @@ def test_in_progress_never_expires(store: Store, intent: Intent) -> None:
     set_row(intent, expires_at=LONG_AGO, claimed_at=LONG_AGO)
     with pytest.raises(InProgressError):
         obtain(store, intent, Policy())
-    assert clean_up(store, Sweep()) == 0
+    assert clean_up(store, Sweep()).deleted == 0
 
 
 def test_young_claim_is_left_alone_when_its_retention_is_over(store: Store, intent: Intent) -> None:

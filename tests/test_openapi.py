@@ -167,6 +167,13 @@ def test_attempts_can_be_exhausted_where_they_are_counted(max_attempts: int | No
     assert ("idempotency_attempts_exhausted" in refusal["description"]) is counted
 
 
+@pytest.mark.parametrize("quota", [3, None])
+def test_quota_can_be_exceeded_where_there_is_one(quota: int | None) -> None:
+    """429, with the time to come back; elsewhere nothing is said of it."""
+    refusal = operation_of(covered(max_keys_per_scope=quota))["responses"].get("429", {})
+    assert ("Retry-After" in refusal.get("headers", {})) is (quota is not None)
+
+
 @pytest.mark.parametrize("options", [{"header": ["A-Key", "B-Key"]}, {"field": "key"}])
 def test_one_of_several_places_is_required(options: Schema) -> None:
     """OpenAPI cannot say that any of them will do, words can."""
@@ -276,13 +283,13 @@ def test_refusals_have_the_body_of_rest_framework(settings: Settings) -> None:
 @pytest.mark.usefixtures("problems")
 def test_refusals_may_be_problem_details() -> None:
     """Codes and remedies are enumerated, in one place."""
-    schema = schema_of(covered(required=True, max_attempts=3))
+    schema = schema_of(covered(required=True, max_attempts=3, max_keys_per_scope=3))
     components = schema["components"]["schemas"]
     assert components["IdempotencyCode"]["enum"] == [error.code for error in openapi.ERRORS]
     assert set(components["IdempotencyRemedy"]["enum"]) == {e.remedy for e in openapi.ERRORS}
     responses = schema["paths"]["/0/"]["post"]["responses"]
     examples: Schema = {}
-    for status in ("400", "409", "410", "422", "503"):
+    for status in ("400", "409", "410", "422", "429", "503"):
         (body,) = responses[status]["content"].values()
         assert list(responses[status]["content"]) == ["application/problem+json"]
         assert body["schema"] == {"$ref": "#/components/schemas/IdempotencyProblem"}

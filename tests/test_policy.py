@@ -30,6 +30,8 @@ WRONG: dict[str, Any] = {
     "using": "nowhere",
     "max_attempts": 0,
     "max_response_bytes": -1,
+    "redact": 1,
+    "max_keys_per_scope": 0,
     "retries": 3,
 }
 

@@ -15,6 +15,7 @@ from django.utils.decorators import method_decorator
 from django.views import View
 from pytest_django import Settings
 
+from django_idempotency import view_checks
 from django_idempotency.decorators import idempotent
 from django_idempotency.views import IdempotencyMixin
 
@@ -130,3 +131,22 @@ def test_coroutines_are_no_matter_of_transactions(found: Found, atomic_requests:
 
     kept_apart = transaction.non_atomic_requests(idempotent(using="other")(coroutine))
     assert found(kept_apart) == []
+
+
+@pytest.mark.parametrize(
+    ("limit", "backend", "expected"),
+    [
+        (3, "locmem.LocMemCache", ["django_idempotency.W010"]),
+        (3, "dummy.DummyCache", ["django_idempotency.W010"]),
+        (3, "redis.RedisCache", []),
+        (None, "locmem.LocMemCache", []),
+    ],
+)
+def test_quota_that_each_process_counts_for_itself_draws_a_warning(
+    limit: int | None, backend: str, expected: list[str], found: Found, settings: Settings
+) -> None:
+    """W010, in deployments: a developer's only process is enough."""
+    settings.CACHES = {"default": {"BACKEND": f"django.core.cache.backends.{backend}"}}
+    assert found(idempotent(max_keys_per_scope=limit)(view)) == []
+    ids = {message.id for message in view_checks.check_quotas(None)}
+    assert sorted(map(str, ids)) == expected

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from django.utils.translation import gettext_lazy as _
 
+from ..codecs import UndecodableError, decoded
 from ..store import StoredResponse
 from .standing import Text
 
@@ -59,7 +60,10 @@ def _binary(data: bytes) -> Body:
 
 def _as_sent(stored: StoredResponse) -> StoredResponse | None:
     """The response with its body decoded; None where it cannot be."""
-    return None if stored.codec else stored
+    try:
+        return decoded(stored)
+    except UndecodableError:
+        return None
 
 
 def body_of(stored: StoredResponse) -> Body:

@@ -22,7 +22,7 @@ Call = Callable[[dict[str, str]], Any]
 _SHOWN_BYTES = 200
 # What a replay need not repeat: its mark, the first caller's cookies, the moment.
 _NOT_COMPARED = frozenset((REPLAYED_HEADER.lower(), "set-cookie", "date"))
-_REFUSALS = frozenset((400, 409, 422, 503))
+_REFUSALS = frozenset((400, 409, 410, 422, 429, 503))
 
 
 def _body(response: Any) -> bytes:

@@ -139,7 +139,7 @@ def test_recycling_against_the_clean_up_runs_once_a_life(key: str) -> None:
 
         def clean(barrier: threading.Barrier = barrier) -> int:
             barrier.wait()
-            return clean_up(Store("default"), Sweep())
+            return clean_up(Store("default"), Sweep()).deleted
 
         with ThreadPoolExecutor(4) as pool:
             requests = [in_thread(pool, recycle) for _ in range(2)]
@@ -176,7 +176,7 @@ def test_purge_never_deletes_a_record_that_is_being_recycled(
     send("/function/", key)
     age(expires_at=timedelta(seconds=1))
     with stopped_before(monkeypatch, "begin", "/function/", key) as (gate, owner):
-        assert clean_up(Store("default"), Sweep()) == 0
+        assert clean_up(Store("default"), Sweep()).deleted == 0
         gate.opened.set()
         assert owner.result().status_code == 201
     assert Order.objects.count() == effects.count() == 2
@@ -337,7 +337,7 @@ def test_purge_never_deletes_the_life_that_an_open_transaction_begins(key: str) 
     with ThreadPoolExecutor(1) as pool:
         with transaction.atomic():
             assert isinstance(obtain(Store("default"), _same(found), Policy()), Claim)
-            purge = in_thread(pool, lambda: clean_up(Store("default"), Sweep()))
+            purge = in_thread(pool, lambda: clean_up(Store("default"), Sweep()).deleted)
             time.sleep(0.3)
             assert purge.done()
         assert purge.result() == 0

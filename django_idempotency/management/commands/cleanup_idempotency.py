@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
 from typing import Any
 
 from django.core.management.base import CommandParser
 
-from django_idempotency.maintenance import Sweep, clean_up
+from django_idempotency.maintenance import Sweep, Swept, clean_up
 from django_idempotency.management import progress
 from django_idempotency.management.base import RecordsCommand, duration, positive
 from django_idempotency.models import IdempotencyRecord, RecordQuerySet, UtcNow
@@ -42,7 +43,7 @@ class Command(RecordsCommand):
             type=duration,
             default=defaults.sleep,
             metavar="TIME",
-            help="a pause after each batch, in seconds if no unit is given",
+            help="a pause between two batches, in seconds if no unit is given; default: 0.01",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -50,26 +51,27 @@ class Command(RecordsCommand):
         sweep = Sweep(**{name: options[name] for name in Sweep.__slots__})
         records = IdempotencyRecord.objects.using(options["database"])
         if options["dry_run"]:
-            deleted = _expired(records, sweep)
+            swept = _would_sweep(records, sweep)
         else:
             with self._progress(records, sweep, options) as advance:
-                deleted = clean_up(Store(options["database"]), sweep, advance)
-        stale = records.stale().count()
-        text = f"{deleted} expired records {'to delete' if options['dry_run'] else 'deleted'}."
-        if stale:
-            text += f"\n{stale} in progress although their lease is over; left alone."
-        self.answer(text, options, deleted=deleted, stale=stale, dry_run=options["dry_run"])
+                swept = clean_up(Store(options["database"]), sweep, advance)
+        text = f"{swept.deleted} expired records"
+        text += " to delete." if options["dry_run"] else " deleted."
+        if swept.abandoned:
+            text += f"\n{swept.abandoned} abandoned in progress, and left alone."
+        self.answer(text, options, **asdict(swept), dry_run=options["dry_run"])
 
     def _progress(
         self, records: RecordQuerySet, sweep: Sweep, options: Mapping[str, Any]
     ) -> AbstractContextManager[Callable[[int], object]]:
         if options["verbosity"] and options["format"] == "text" and progress.has_bar():
-            return progress.bar(_expired(records, sweep))
+            return progress.bar(_would_sweep(records, sweep).deleted)
         if options["verbosity"] > 1:
             return progress.lines(self.stderr.write)
         return nullcontext(lambda deleted: None)
 
 
-def _expired(records: RecordQuerySet, sweep: Sweep) -> int:
-    expired = records.expired().filter(expires_at__lte=UtcNow() - sweep.older_than)
-    return expired[: sweep.limit].count()
+def _would_sweep(records: RecordQuerySet, sweep: Sweep) -> Swept:
+    old = {"expires_at__lte": UtcNow() - sweep.older_than}
+    deleted = records.expired().filter(**old)[: sweep.limit].count()
+    return Swept(deleted, records.stale().filter(**old).count())
