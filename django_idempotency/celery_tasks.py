@@ -3,13 +3,13 @@
 from celery import shared_task
 from django.db import router
 
-from .maintenance import Sweep, clean_up
+from .maintenance import BATCH_SIZE, Sweep, clean_up
 from .models import IdempotencyRecord
 from .store import Store
 
 
 @shared_task(name="django_idempotency.cleanup", ignore_result=True)
-def cleanup(using: str = "", batch_size: int = 1000, limit: int | None = None) -> int:
+def cleanup(using: str = "", batch_size: int = BATCH_SIZE, limit: int | None = None) -> int:
     """Delete the records that answer no more; how many it were."""
     alias = using or router.db_for_write(IdempotencyRecord)
     return clean_up(Store(alias), Sweep(batch_size=batch_size, limit=limit)).deleted

@@ -27,7 +27,7 @@ from tests.conftest import Post
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
 
-NOW = 1_700_000_000.0
+MIDNIGHT = 1_700_006_400.0
 
 
 @pytest.fixture(autouse=True)
@@ -122,9 +122,8 @@ def test_callers_are_counted_apart(post: Post) -> None:
 
 
 def test_count_begins_again_with_each_window(monkeypatch: pytest.MonkeyPatch, post: Post) -> None:
-    """A window is as long as the retention."""
-    day = 24 * 60 * 60
-    for moment in (NOW, NOW + day, NOW + 2 * day):
+    """A window is as long as the retention, and ends with the day if that is one."""
+    for moment in (MIDNIGHT - 60, MIDNIGHT, MIDNIGHT + 24 * 60 * 60):
         monkeypatch.setattr(quota.time, "time", lambda moment=moment: moment)
         for status in (201, 201, 429):
             assert post("/function/", fresh()).status_code == status
