@@ -137,9 +137,11 @@ class PostgreSQL(Dialect):
         "UPDATE {table} SET {changes} WHERE id IN"
         " (SELECT id FROM {table} WHERE {condition} FOR NO KEY UPDATE SKIP LOCKED)"
     )
+    # An array is made once. IN may become a join that asks again for each row, and each time gets
+    # the next ones: more than the limit.
     delete_free = (
-        "DELETE FROM {table} WHERE id IN"
-        " (SELECT id FROM {table} WHERE {condition} LIMIT %(limit)s FOR UPDATE SKIP LOCKED)"
+        "DELETE FROM {table} WHERE id = ANY(ARRAY"
+        "(SELECT id FROM {table} WHERE {condition} LIMIT %(limit)s FOR UPDATE SKIP LOCKED))"
         " AND {condition}"
     )
     # The row lock fences; the advisory lock of the same transaction is what others look at and wait

@@ -152,9 +152,9 @@ MUTANTS = (
         (
             (
                 "dialects",
-                '        " (SELECT id FROM {table} WHERE {condition} LIMIT %(limit)s'
-                ' FOR UPDATE SKIP LOCKED)"\n        " AND {condition}"\n',
-                '        " (SELECT id FROM {table} WHERE {condition} LIMIT %(limit)s)"\n',
+                '        "(SELECT id FROM {table} WHERE {condition} LIMIT %(limit)s'
+                ' FOR UPDATE SKIP LOCKED))"\n        " AND {condition}"\n',
+                '        "(SELECT id FROM {table} WHERE {condition} LIMIT %(limit)s))"\n',
             ),
         ),
         (ORDERS,),
