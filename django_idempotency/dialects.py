@@ -138,10 +138,10 @@ class PostgreSQL(Dialect):
         " (SELECT id FROM {table} WHERE {condition} FOR NO KEY UPDATE SKIP LOCKED)"
     )
     # An array is made once. IN may become a join that asks again for each row, and each time gets
-    # the next ones: more than the limit.
+    # the next ones: more than the limit. A row that is locked stays where it is (ctid).
     delete_free = (
-        "DELETE FROM {table} WHERE id = ANY(ARRAY"
-        "(SELECT id FROM {table} WHERE {condition} LIMIT %(limit)s FOR UPDATE SKIP LOCKED))"
+        "DELETE FROM {table} WHERE ctid = ANY(ARRAY"
+        "(SELECT ctid FROM {table} WHERE {condition} LIMIT %(limit)s FOR UPDATE SKIP LOCKED))"
         " AND {condition}"
     )
     # The row lock fences; the advisory lock of the same transaction is what others look at and wait

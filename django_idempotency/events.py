@@ -16,6 +16,7 @@ from django.db import connections, transaction
 from . import conf, signals, statistics
 from .models import IdempotencyRecord
 from .store import Intent
+from .transactions import is_doomed
 
 logger = logging.getLogger("django_idempotency.events")
 
@@ -115,5 +116,6 @@ def _send(event: Event) -> None:
         # A receiver's failing statement must not abort the transaction of somebody else.
         with transaction.atomic(using=event.using):
             send()
+            transaction.set_rollback(is_doomed(event.using), using=event.using)
     else:
         transaction.on_commit(send, using=event.using, robust=True)

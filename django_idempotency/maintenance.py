@@ -19,7 +19,8 @@ from django.utils.translation import gettext_lazy as _
 from .claims import seems_dead
 from .events import Kind, event_of, tell
 from .models import IdempotencyRecord, Status
-from .store import Found, Store
+from .store import Found
+from .upkeep import Upkeep
 
 
 class Released(Enum):
@@ -50,7 +51,7 @@ _REASONS: dict[Released, str | Promise] = {
 BY_HAND = "ReleasedByHand"
 
 
-def _refusal(found: Found | None, store: Store) -> Released | None:
+def _refusal(found: Found | None, store: Upkeep) -> Released | None:
     if found is None:
         return Released.GONE
     if found.status is not Status.IN_PROGRESS:
@@ -60,7 +61,7 @@ def _refusal(found: Found | None, store: Store) -> Released | None:
     return None
 
 
-def release(store: Store, record: uuid.UUID, *, dry_run: bool = False) -> Released:
+def release(store: Upkeep, record: uuid.UUID, *, dry_run: bool = False) -> Released:
     """Free a key whose owner is dead; a live one keeps it.
 
     A ``dry_run`` says what its age and its lease say, and does not ask for the owner's lock.
@@ -77,20 +78,20 @@ def release(store: Store, record: uuid.UUID, *, dry_run: bool = False) -> Releas
     return Released.DONE
 
 
-def expire(store: Store, records: Iterable[uuid.UUID]) -> list[uuid.UUID]:
+def expire(store: Upkeep, records: Iterable[uuid.UUID]) -> list[uuid.UUID]:
     """Let finished records answer no more; those for which that is new."""
     done = [record for record in records if store.expire(record)]
     _tell(Kind.EXPIRED, store, done)
     return done
 
 
-def _tell(kind: Kind, store: Store, ids: list[uuid.UUID], **details: Any) -> None:
+def _tell(kind: Kind, store: Upkeep, ids: list[uuid.UUID], **details: Any) -> None:
     records = IdempotencyRecord.objects.using(store.alias).filter(pk__in=ids)
     for record in records.only("id", "scope", "key", "method", "path"):
         tell(event_of(kind, store.alias, record, **details))
 
 
-def delete(store: Store, records: Iterable[uuid.UUID]) -> list[uuid.UUID]:
+def delete(store: Upkeep, records: Iterable[uuid.UUID]) -> list[uuid.UUID]:
     """Delete those of the records that answer no more, and that nobody holds."""
     return [record for record in records if store.delete(record)]
 
@@ -133,7 +134,7 @@ COUNTS_KEPT = timedelta(days=8)
 
 
 def clean_up(
-    store: Store, sweep: Sweep, progress: Callable[[int], object] = lambda deleted: None
+    store: Upkeep, sweep: Sweep, progress: Callable[[int], object] = lambda deleted: None
 ) -> Swept:
     """Delete what answers no more, and counts that nobody asks for.
 
@@ -153,7 +154,7 @@ def _pause(duration: timedelta) -> None:
         time.sleep(duration.total_seconds())
 
 
-def _batches(store: Store, sweep: Sweep) -> Iterator[Swept]:
+def _batches(store: Upkeep, sweep: Sweep) -> Iterator[Swept]:
     # Each batch begins where the last one ended: what a scan meets before that is index entries of
     # deleted rows, batch by batch more of them, until the database has cleaned up itself.
     low: Any = store.dialect.beginning
@@ -178,7 +179,7 @@ _FIRST, _LAST = uuid.UUID(int=0), uuid.UUID(int=2**128 - 1)
 
 
 def erase(
-    store: Store,
+    store: Upkeep,
     scope: str,
     *,
     forget: bool = False,

@@ -18,17 +18,35 @@ _OWN = ("scope", "key")
 _IDENTITY = ("id", *_OWN)
 
 
-class Texts:
-    """The statements of one alias.
+class _Words:
+    """What every statement about the records is made of."""
+
+    def __init__(self, connection: BaseDatabaseWrapper, dialect: Dialect) -> None:
+        self._dialect = dialect
+        self._quote = connection.ops.quote_name
+        self.table = self._quote(IdempotencyRecord._meta.db_table)
+
+    def _update_free(self, changes: str, condition: str) -> str:
+        return self._dialect.update_free.format(
+            table=self.table, changes=changes, condition=condition
+        )
+
+    def _delete_free(self, condition: str) -> str:
+        return self._dialect.delete_free.format(table=self.table, condition=condition)
+
+    def _value(self, column: str) -> str:
+        return f"%({column})s" + self._dialect.casts.get(column, "")
+
+
+class Texts(_Words):
+    """The statements of the protocol for one alias.
 
     Those of an owner whose lock vouches for him meet no lock, and end in ``mark`` where the
     database has one; everybody else's skip a locked row: its owner lives, or somebody was faster.
     """
 
     def __init__(self, connection: BaseDatabaseWrapper, dialect: Dialect) -> None:
-        self._dialect = dialect
-        self._quote = connection.ops.quote_name
-        self.table = self._quote(IdempotencyRecord._meta.db_table)
+        super().__init__(connection, dialect)
         self.mark = f" AND {_BEGUN}" if dialect.marks else ""
         self.insert = self._insert(dialect.insert_from)
         self.insert_unflushed = self._insert(dialect.insert_from_unflushed)
@@ -48,64 +66,6 @@ class Texts:
         )
         self.release_late = self._update_free("status = %(status)s, error = %(error)s", _GUARD)
         self.take = self._take()
-        self.expire = (
-            f"UPDATE {self.table} SET expires_at = {dialect.now} WHERE id = %(id)s"
-            f" AND status <> {_RUNNING} AND expires_at > {dialect.now}"
-        )
-        over = f"expires_at <= {dialect.now} AND status <> {_RUNNING}"
-        self.moment = f"SELECT {dialect.moment.format(dialect.later.format('age'))}"
-        self.edge = self._edge("expires_at", dialect.moment, "expires_at <= %(until)s")
-        window = "expires_at > %(low)s AND expires_at <= %(high)s"
-        self.purge = self._delete_free(f"{window} AND {over}")
-        self.abandoned = (
-            f"SELECT COUNT(*) FROM {self.table} WHERE {window} AND status = {_RUNNING}"
-            f" AND lease_expires_at <= {dialect.now}"
-        )
-        self.purge_counts = (
-            f"DELETE FROM {self._quote(IdempotencyCount._meta.db_table)}"
-            f" WHERE minute <= {dialect.later.format('age')}"
-        )
-        mine = f"scope = %(scope)s AND status <> {_RUNNING}"
-        self.scope_edge = self._edge("id", "{}", mine)
-        mine += " AND id > %(low)s AND id <= %(high)s"
-        self.erase = self._update_free(self._erased(), mine)
-        self.forget = self._delete_free(mine)
-        self.delete = self._delete_free(f"id = %(id)s AND {over}")
-        self.free = self._update_free(
-            "status = %(status)s, error = %(error)s",
-            f"{_GUARD} AND (atomic OR lease_expires_at <= {dialect.now})",
-        )
-
-    def _update_free(self, changes: str, condition: str) -> str:
-        return self._dialect.update_free.format(
-            table=self.table, changes=changes, condition=condition
-        )
-
-    def _delete_free(self, condition: str) -> str:
-        return self._dialect.delete_free.format(table=self.table, condition=condition)
-
-    def _edge(self, column: str, spelling: str, condition: str) -> str:
-        """Where a window ends that begins after ``low`` and skips rows before its last."""
-        # Without a name of its own it would bear the column's on PostgreSQL, and be sorted by.
-        return (
-            f"SELECT {spelling.format(column)} AS edge FROM {self.table} WHERE {column} > %(low)s"
-            f" AND {condition} ORDER BY {column} LIMIT 1 OFFSET %(skip)s"
-        )
-
-    def _erased(self) -> str:
-        """Nothing is left but an id, a status and times."""
-        empty = dict.fromkeys((*_OWN, "method", "path", "error", "response_codec"), "''")
-        values = {self._quote(name): value for name, value in empty.items()}
-        values["fingerprint"] = self._value("fingerprint")
-        values["response_headers"] = (
-            f"CASE WHEN status = '{Status.COMPLETED.value}'"
-            f" THEN {self._value('response_headers')} ELSE NULL END"
-        )
-        values["response_body"] = "NULL"
-        return ", ".join(f"{name} = {value}" for name, value in values.items())
-
-    def _value(self, column: str) -> str:
-        return f"%({column})s" + self._dialect.casts.get(column, "")
 
     def _times(self) -> dict[str, str]:
         """What a claim makes of the clock."""
@@ -151,3 +111,57 @@ class Texts:
             f" response_codec = %(response_codec)s,"
             f" expires_at = CASE WHEN expires_at < {kept} THEN {kept} ELSE expires_at END"
         )
+
+
+class UpkeepTexts(_Words):
+    """The statements of people and clean-ups for one alias; they touch nothing that is live."""
+
+    def __init__(self, connection: BaseDatabaseWrapper, dialect: Dialect) -> None:
+        super().__init__(connection, dialect)
+        over = f"expires_at <= {dialect.now} AND status <> {_RUNNING}"
+        self.expire = (
+            f"UPDATE {self.table} SET expires_at = {dialect.now} WHERE id = %(id)s"
+            f" AND status <> {_RUNNING} AND expires_at > {dialect.now}"
+        )
+        self.free = self._update_free(
+            "status = %(status)s, error = %(error)s",
+            f"{_GUARD} AND (atomic OR lease_expires_at <= {dialect.now})",
+        )
+        self.delete = self._delete_free(f"id = %(id)s AND {over}")
+        self.moment = f"SELECT {dialect.moment.format(dialect.later.format('age'))}"
+        self.edge = self._edge("expires_at", dialect.moment, "expires_at <= %(until)s")
+        window = "expires_at > %(low)s AND expires_at <= %(high)s"
+        self.purge = self._delete_free(f"{window} AND {over}")
+        self.abandoned = (
+            f"SELECT COUNT(*) FROM {self.table} WHERE {window} AND status = {_RUNNING}"
+            f" AND lease_expires_at <= {dialect.now}"
+        )
+        self.purge_counts = (
+            f"DELETE FROM {self._quote(IdempotencyCount._meta.db_table)}"
+            f" WHERE minute <= {dialect.later.format('age')}"
+        )
+        mine = f"scope = %(scope)s AND status <> {_RUNNING}"
+        self.scope_edge = self._edge("id", "{}", mine)
+        window_of_ids = f"{mine} AND id > %(low)s AND id <= %(high)s"
+        self.erase = self._update_free(self._erased(), window_of_ids)
+        self.forget = self._delete_free(window_of_ids)
+
+    def _edge(self, column: str, spelling: str, condition: str) -> str:
+        """Where a window ends that begins after ``low`` and skips rows before its last."""
+        # Without a name of its own it would bear the column's on PostgreSQL, and be sorted by.
+        return (
+            f"SELECT {spelling.format(column)} AS edge FROM {self.table} WHERE {column} > %(low)s"
+            f" AND {condition} ORDER BY {column} LIMIT 1 OFFSET %(skip)s"
+        )
+
+    def _erased(self) -> str:
+        """Nothing is left but an id, a status and times."""
+        empty = dict.fromkeys((*_OWN, "method", "path", "error", "response_codec"), "''")
+        values = {self._quote(name): value for name, value in empty.items()}
+        values["fingerprint"] = self._value("fingerprint")
+        values["response_headers"] = (
+            f"CASE WHEN status = '{Status.COMPLETED.value}'"
+            f" THEN {self._value('response_headers')} ELSE NULL END"
+        )
+        values["response_body"] = "NULL"
+        return ", ".join(f"{name} = {value}" for name, value in values.items())

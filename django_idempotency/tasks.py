@@ -10,7 +10,7 @@ from django.db import router
 
 from .maintenance import BATCH_SIZE, Sweep, clean_up
 from .models import IdempotencyRecord
-from .store import Store
+from .upkeep import Upkeep
 
 if TYPE_CHECKING:
     from django.tasks import task
@@ -29,4 +29,4 @@ if task is not None:
     def cleanup(using: str = "", batch_size: int = BATCH_SIZE, limit: int | None = None) -> int:
         """Delete the records that answer no more; how many it were."""
         alias = using or router.db_for_write(IdempotencyRecord)
-        return clean_up(Store(alias), Sweep(batch_size=batch_size, limit=limit)).deleted
+        return clean_up(Upkeep(alias), Sweep(batch_size=batch_size, limit=limit)).deleted

@@ -152,9 +152,9 @@ MUTANTS = (
         (
             (
                 "dialects",
-                '        "(SELECT id FROM {table} WHERE {condition} LIMIT %(limit)s'
+                '        "(SELECT ctid FROM {table} WHERE {condition} LIMIT %(limit)s'
                 ' FOR UPDATE SKIP LOCKED))"\n        " AND {condition}"\n',
-                '        "(SELECT id FROM {table} WHERE {condition} LIMIT %(limit)s))"\n',
+                '        "(SELECT ctid FROM {table} WHERE {condition} LIMIT %(limit)s))"\n',
             ),
         ),
         (ORDERS,),
@@ -276,7 +276,7 @@ MUTANTS = (
         "frees-the-living-by-hand",
         (
             (
-                "store",
+                "upkeep",
                 "if self._is_alive(found):\n            return False\n        params = self._held(",
                 "params = self._held(",
             ),

@@ -18,6 +18,7 @@ from django_idempotency.maintenance import Sweep, clean_up
 from django_idempotency.models import TRANSITIONS, IdempotencyRecord, Status, UtcNow
 from django_idempotency.policy import Policy
 from django_idempotency.store import Intent, Store, StoredResponse
+from django_idempotency.upkeep import Upkeep
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -134,7 +135,7 @@ def test_in_progress_never_expires(store: Store, intent: Intent) -> None:
     set_row(intent, expires_at=LONG_AGO, claimed_at=LONG_AGO)
     with pytest.raises(InProgressError):
         obtain(store, intent, Policy())
-    assert clean_up(store, Sweep()).deleted == 0
+    assert clean_up(Upkeep("default"), Sweep()).deleted == 0
 
 
 def test_young_claim_is_left_alone_when_its_retention_is_over(store: Store, intent: Intent) -> None:

@@ -18,7 +18,7 @@ from django_idempotency import maintenance
 from django_idempotency.keys import record_id
 from django_idempotency.management import progress
 from django_idempotency.models import IdempotencyCount, IdempotencyRecord, Status, UtcNow
-from django_idempotency.store import Store
+from django_idempotency.upkeep import Upkeep
 from tests.app import effects
 from tests.concurrency.owners import in_thread
 from tests.conftest import Post
@@ -249,7 +249,7 @@ def test_cleanup_deletes_old_counts() -> None:
 def test_cleanup_never_reads_what_it_has_emptied() -> None:
     """Each batch begins where the last one ended."""
     make(6)
-    store = Store("default")
+    store = Upkeep("default")
     edges: list[Any] = []
 
     class Watched:

@@ -15,8 +15,8 @@ from pytest_django import Settings
 from django_idempotency import maintenance, signals
 from django_idempotency.events import Event, Kind
 from django_idempotency.models import IdempotencyRecord, Status
-from django_idempotency.store import Store
 from django_idempotency.testing import age_records
+from django_idempotency.upkeep import Upkeep
 from tests.app import effects
 from tests.app.models import Order
 from tests.app.urls import served
@@ -143,7 +143,7 @@ def test_what_people_do_is_told(key: str, post: Post, events: list[Event]) -> No
     age_records(timedelta(hours=1), pk=free.pk)
     IdempotencyRecord.objects.filter(pk=free.pk).update(status=Status.IN_PROGRESS)
     events.clear()
-    store = Store("default")
+    store = Upkeep("default")
     for _ in range(2):
         maintenance.expire(store, [done.pk, free.pk])
         maintenance.release(store, free.pk)

@@ -22,7 +22,7 @@ from django.utils.translation import ngettext, ngettext_lazy
 from .. import maintenance
 from ..maintenance import Released
 from ..models import IdempotencyRecord, RecordQuerySet
-from ..store import Store
+from ..upkeep import Upkeep
 from .standing import Text
 
 # One read and one line of the log for so many.
@@ -43,18 +43,18 @@ def _others(left: int, reason: Text) -> Counter[str]:
     return Counter({str(reason): left} if left else {})
 
 
-def _expire(store: Store, ids: Ids) -> Outcome:
+def _expire(store: Upkeep, ids: Ids) -> Outcome:
     done = maintenance.expire(store, ids)
     return done, _others(len(ids) - len(done), _("In progress, or expired already."))
 
 
-def _release(store: Store, ids: Ids) -> Outcome:
+def _release(store: Upkeep, ids: Ids) -> Outcome:
     answers = {record: maintenance.release(store, record) for record in ids}
     done = [record for record, answer in answers.items() if answer is Released.DONE]
     return done, Counter(str(a.reason) for a in answers.values() if a is not Released.DONE)
 
 
-def _delete(store: Store, ids: Ids) -> Outcome:
+def _delete(store: Upkeep, ids: Ids) -> Outcome:
     done = maintenance.delete(store, ids)
     reason = _("Still answering, or in progress: expire or release it first.")
     return done, _others(len(ids) - len(done), reason)
@@ -65,7 +65,7 @@ class RecordAction:
     """What a person may do to records, and the words for it."""
 
     name: str
-    work: Callable[[Store, Ids], Outcome]
+    work: Callable[[Upkeep, Ids], Outcome]
     title: Text
     consequence: Text
     #: For the log.
@@ -130,7 +130,7 @@ def _log(request: HttpRequest, records: list[IdempotencyRecord], action: RecordA
 
 
 def _perform(request: HttpRequest, records: RecordQuerySet, action: RecordAction) -> _Progress:
-    store, progress = Store(records.db), _Progress()
+    store, progress = Upkeep(records.db), _Progress()
     deadline = time.monotonic() + PATIENCE_SECONDS
     for batch in _batches(records, _after(request)):
         done, refused = action.work(store, [record.pk for record in batch])

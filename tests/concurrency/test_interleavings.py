@@ -19,6 +19,7 @@ from django_idempotency.maintenance import Sweep, clean_up
 from django_idempotency.models import IdempotencyRecord, Status, UtcNow
 from django_idempotency.policy import Policy
 from django_idempotency.store import Intent, Store, StoredResponse
+from django_idempotency.upkeep import Upkeep
 from tests.app import effects
 from tests.app.models import Order
 from tests.concurrency.owners import in_thread, send, stopped_before
@@ -139,7 +140,7 @@ def test_recycling_against_the_clean_up_runs_once_a_life(key: str) -> None:
 
         def clean(barrier: threading.Barrier = barrier) -> int:
             barrier.wait()
-            return clean_up(Store("default"), Sweep()).deleted
+            return clean_up(Upkeep("default"), Sweep()).deleted
 
         with ThreadPoolExecutor(4) as pool:
             requests = [in_thread(pool, recycle) for _ in range(2)]
@@ -160,7 +161,7 @@ def test_recycling_against_expire_in_the_admin_runs_once_a_life(key: str) -> Non
 
     def either(number: list[int] = [0, 1, 2, 3]) -> Any:  # noqa: B006 - shared on purpose
         if number.pop() % 2:
-            return Store("default").expire(pk)
+            return Upkeep("default").expire(pk)
         return until_it_runs(send, "/function/", key)
 
     replies = [reply for reply in race(either, 4) if not isinstance(reply, bool)]
@@ -176,7 +177,7 @@ def test_purge_never_deletes_a_record_that_is_being_recycled(
     send("/function/", key)
     age(expires_at=timedelta(seconds=1))
     with stopped_before(monkeypatch, "begin", "/function/", key) as (gate, owner):
-        assert clean_up(Store("default"), Sweep()).deleted == 0
+        assert clean_up(Upkeep("default"), Sweep()).deleted == 0
         gate.opened.set()
         assert owner.result().status_code == 201
     assert Order.objects.count() == effects.count() == 2
@@ -196,7 +197,7 @@ def test_retention_and_lease_shorter_than_the_view_run_it_once(
         while not owner.done():
             early.append(send(path, key))
             if not SQLITE:  # where it would wait for the view
-                clean_up(Store("default"), Sweep())
+                clean_up(Upkeep("default"), Sweep())
             time.sleep(0.05)
         first = owner.result()
     assert first.status_code == 201
@@ -337,7 +338,7 @@ def test_purge_never_deletes_the_life_that_an_open_transaction_begins(key: str) 
     with ThreadPoolExecutor(1) as pool:
         with transaction.atomic():
             assert isinstance(obtain(Store("default"), _same(found), Policy()), Claim)
-            purge = in_thread(pool, lambda: clean_up(Store("default"), Sweep()).deleted)
+            purge = in_thread(pool, lambda: clean_up(Upkeep("default"), Sweep()).deleted)
             time.sleep(0.3)
             assert purge.done()
         assert purge.result() == 0

@@ -11,7 +11,7 @@ from django_idempotency.maintenance import Sweep, Swept, clean_up
 from django_idempotency.management import progress
 from django_idempotency.management.base import RecordsCommand, duration, positive
 from django_idempotency.models import IdempotencyRecord, RecordQuerySet, UtcNow
-from django_idempotency.store import Store
+from django_idempotency.upkeep import Upkeep
 
 
 class Command(RecordsCommand):
@@ -54,7 +54,7 @@ class Command(RecordsCommand):
             swept = _would_sweep(records, sweep)
         else:
             with self._progress(records, sweep, options) as advance:
-                swept = clean_up(Store(options["database"]), sweep, advance)
+                swept = clean_up(Upkeep(options["database"]), sweep, advance)
         text = f"{swept.deleted} expired records"
         text += " to delete." if options["dry_run"] else " deleted."
         if swept.abandoned:

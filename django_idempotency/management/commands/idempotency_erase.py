@@ -7,7 +7,7 @@ from django.core.management.base import CommandError, CommandParser
 from django_idempotency.maintenance import erase
 from django_idempotency.management.base import RecordsCommand, duration, name, positive
 from django_idempotency.models import IdempotencyRecord, Status
-from django_idempotency.store import Store
+from django_idempotency.upkeep import Upkeep
 
 
 class Command(RecordsCommand):
@@ -51,7 +51,7 @@ class Command(RecordsCommand):
             left = records.filter(status=Status.IN_PROGRESS).count()
         else:
             chosen = {name: options[name] for name in ("forget", "batch_size", "sleep")}
-            erased = erase(Store(options["database"]), options["scope"], **chosen)
+            erased = erase(Upkeep(options["database"]), options["scope"], **chosen)
             left = records.count()
         text = f"{erased} records {'to erase' if options['dry_run'] else 'erased'}."
         self.answer(text, options, erased=erased, left=left, dry_run=options["dry_run"])

@@ -7,7 +7,7 @@ from django.core.management.base import CommandError, CommandParser
 from django_idempotency.keys import record_id
 from django_idempotency.maintenance import Released, release
 from django_idempotency.management.base import RecordsCommand, name
-from django_idempotency.store import Store
+from django_idempotency.upkeep import Upkeep
 
 _CODES = {Released.GONE: 3, Released.FINISHED: 4, Released.TRUSTED: 5, Released.ALIVE: 6}
 
@@ -37,7 +37,7 @@ class Command(RecordsCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Release it, or say why not."""
         record = record_id(options["scope"], options["key"])
-        done = release(Store(options["database"]), record, dry_run=options["dry_run"])
+        done = release(Upkeep(options["database"]), record, dry_run=options["dry_run"])
         if done is Released.DONE and options["dry_run"]:
             text = "Its owner seems dead: it would be released."
         else:
