@@ -134,7 +134,8 @@ class IdempotencyCount(models.Model):
 
     class Meta:
         verbose_name = _("idempotency count")
-        verbose_name_plural = _("idempotency counts")
+        # Its only page in the admin.
+        verbose_name_plural = _("idempotency dashboard")
 
     def __str__(self) -> str:
         return f"{self.minute:%Y-%m-%d %H:%M} {self.event}: {self.count}"
