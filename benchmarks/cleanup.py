@@ -132,7 +132,7 @@ def measure(options: argparse.Namespace) -> int:
     try:
         with connection.cursor() as cursor:
             cursor.execute("SELECT version()")
-            version = str(cursor.fetchone()[0])[:24]
+            version = " ".join(str(cursor.fetchone()[0]).split()[:2])
         machine = f"Python {platform.python_version()}, {os.cpu_count()} cores"
         print(f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {version}, {machine}, gunicorn 2 x 8")
         fill(options.rows, options.expired)
