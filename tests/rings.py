@@ -29,8 +29,12 @@ PYTEST = (sys.executable, "-m", "pytest")
 SERVERS = (sys.executable, "-m", "tests.servers", "--database")
 # The browser has a ring of its own.
 ON_SQLITE = (*PYTEST, "--ignore=tests/browser")
-# The servers prove once, in the ring sqlite, that they start and end.
-SUITE = (*ON_SQLITE, "--ignore=tests/test_servers.py")
+# What no database has a part in is proved once, in the ring sqlite.
+ONCE = (
+    *("clients", "test_chaos.py", "test_docs.py", "test_mutants.py", "test_openapi.py"),
+    *("test_pytest_plugin.py", "test_servers.py", "test_translations.py"),
+)
+SUITE = (*ON_SQLITE, *(f"--ignore=tests/{name}" for name in ONCE))
 #: Those in which the mode of a database matters most.
 RACES = (*PYTEST, "tests/concurrency/test_racers.py", "tests/crash/test_kills.py")
 HAMMER = (sys.executable, "-m", "tests.chaos", "--seconds", "60", "--database")
@@ -117,12 +121,12 @@ RINGS = (
     Ring(
         "pgbouncer",
         "contract, races and crashes on PostgreSQL behind PgBouncer",
-        # The matrix of outcomes for one door: the others differ before they reach a database. The
-        # databases go with the server: PgBouncer's connections keep them from being dropped.
+        # The matrices for one door: the others differ before they reach a database. The databases
+        # go with the server: PgBouncer's connections keep them from being dropped.
         (
             (
                 *(*SERVERS, "pgbouncer", "--", *RACES, "tests/contract", "--reuse-db"),
-                *("-k", "not test_outcomes or /function/"),
+                *("-k", "not (test_outcomes or test_replays or test_quota) or /function/"),
             ),
         ),
         takes_arguments=True,
