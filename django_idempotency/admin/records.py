@@ -192,8 +192,10 @@ class IdempotencyRecordAdmin(_ModelAdmin):
             fitting = RELEASE
         else:
             fitting = DELETE if place.mark else EXPIRE
-        action = self.get_actions(request).get(fitting.name)
-        return [(fitting, action[2])] if action else []
+        if fitting.name not in self.get_actions(request):
+            return []
+        # What get_actions() holds is a tuple up to Django 6.0, and no longer one later.
+        return [(fitting, getattr(self, fitting.name).short_description)]
 
     def _response(self, request: HttpRequest, record: IdempotencyRecord) -> StoredResponse | None:
         """What is stored, for those who may see it; the log says who did."""
