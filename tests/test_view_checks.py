@@ -19,6 +19,9 @@ from django_idempotency import view_checks
 from django_idempotency.decorators import idempotent
 from django_idempotency.views import IdempotencyMixin
 
+# Django's own checks look into the databases.
+pytestmark = pytest.mark.django_db(databases=["default", "other"])
+
 Found = Callable[..., list[str]]
 
 
