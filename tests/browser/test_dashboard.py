@@ -2,7 +2,7 @@
 
 import math
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -127,20 +127,36 @@ def test_pages_obey_a_strict_policy(operator: Visitor) -> None:
     assert "Content Security Policy" in complaint
 
 
+def count(shop: Shop, rows: Iterable[tuple[datetime, str, int]]) -> None:
+    """Write counts as processes do."""
+    table = "django_idempotency_idempotencycount"
+    with closing(sqlite3.connect(shop.books.database)) as connection, connection:
+        connection.executemany(
+            f"INSERT INTO {table} (minute, event, count) VALUES (?, ?, ?)",
+            [(str(minute), event, number) for minute, event, number in rows],
+        )
+
+
+def this_minute() -> datetime:
+    """As the table has it."""
+    return datetime.now(UTC).replace(second=0, microsecond=0, tzinfo=None)
+
+
 def fill(shop: Shop) -> None:
     """A week of a busy shop, as several processes would have counted it, and some orders."""
     customer = Customer.logged_in(shop, "guest")
     for _ in range(20):
         customer.order(fresh_key(), cake="lemon", icing="Ada")
-    now = datetime.now(UTC).replace(second=0, microsecond=0, tzinfo=None)
-    table = "django_idempotency_idempotencycount"
-    with closing(sqlite3.connect(shop.books.database)) as connection, connection:
-        for age in range(7 * 24 * 60):
-            minute = now - timedelta(minutes=age)
-            connection.executemany(
-                f"INSERT INTO {table} (minute, event, count) VALUES (?, ?, ?)",
-                [(str(minute), event, count) for event, count in busy(minute, age) if count],
-            )
+    minutes = [(this_minute() - timedelta(minutes=age), age) for age in range(7 * 24 * 60)]
+    count(
+        shop,
+        [
+            (minute, event, number)
+            for minute, age in minutes
+            for event, number in busy(minute, age)
+            if number
+        ],
+    )
 
 
 def busy(minute: datetime, age: int) -> Iterator[tuple[str, int]]:
@@ -168,6 +184,7 @@ def test_photographs_of_a_busy_shop(operator: Visitor) -> None:
 
 def test_charts_follow_the_admin_s_theme(operator: Visitor) -> None:
     """Its switch recolours them, without another page."""
+    count(operator.shop, [(this_minute(), "claimed", 5)])
     operator.opens(PAGE)
     colours = []
     for theme in ("light", "dark"):
