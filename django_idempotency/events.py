@@ -6,6 +6,7 @@ The protocol tells; who listens can neither delay a COMMIT nor break a request.
 import hashlib
 import logging
 import uuid
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from functools import partial
@@ -99,6 +100,12 @@ def tell(event: Event) -> None:
         logger.log(level, "idempotency key %s", event.name, extra={"idempotency": _extra(event)})
     if getattr(signals, event.kind).has_listeners(IdempotencyRecord):
         _send(event)
+
+
+def listen(receiver: Callable[..., None], name: str) -> None:
+    """Connect a receiver of the package's own to every signal, once."""
+    for kind in Kind:
+        getattr(signals, kind).connect(receiver, dispatch_uid=f"django_idempotency.{name}")
 
 
 def _extra(event: Event) -> dict[str, Any]:

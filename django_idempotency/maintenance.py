@@ -13,6 +13,7 @@ from datetime import timedelta
 from enum import Enum
 from typing import Any
 
+from django.db import router
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
@@ -173,6 +174,12 @@ def _batches(store: Upkeep, sweep: Sweep) -> Iterator[Swept]:
             low = edge
         if low is not None:
             _pause(sweep.sleep)
+
+
+def clean_up_as_task(using: str, batch_size: int, limit: int | None) -> int:
+    """What a task queue calls; ``using`` may be empty. How many records it were."""
+    alias = using or router.db_for_write(IdempotencyRecord)
+    return clean_up(Upkeep(alias), Sweep(batch_size=batch_size, limit=limit)).deleted
 
 
 _FIRST, _LAST = uuid.UUID(int=0), uuid.UUID(int=2**128 - 1)

@@ -5,8 +5,7 @@ It is in the client's default registry, which whatever exports a project's metri
 
 from typing import Any
 
-from . import signals
-from .events import Event, Kind
+from .events import Event, listen
 
 try:
     from prometheus_client import Counter
@@ -28,5 +27,4 @@ def _observe(sender: Any, event: Event, **kwargs: Any) -> None:
 def connect() -> None:
     """Listen to every signal, where there is somebody to count for."""
     if _IS_INSTALLED:
-        for kind in Kind:
-            getattr(signals, kind).connect(_observe, dispatch_uid="django_idempotency.prometheus")
+        listen(_observe, "prometheus")

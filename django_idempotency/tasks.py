@@ -6,11 +6,7 @@ this name in every app.
 
 from typing import TYPE_CHECKING
 
-from django.db import router
-
-from .maintenance import BATCH_SIZE, Sweep, clean_up
-from .models import IdempotencyRecord
-from .upkeep import Upkeep
+from .maintenance import BATCH_SIZE, clean_up_as_task
 
 if TYPE_CHECKING:
     from django.tasks import task
@@ -28,5 +24,4 @@ if task is not None:
     @task
     def cleanup(using: str = "", batch_size: int = BATCH_SIZE, limit: int | None = None) -> int:
         """Delete the records that answer no more; how many it were."""
-        alias = using or router.db_for_write(IdempotencyRecord)
-        return clean_up(Upkeep(alias), Sweep(batch_size=batch_size, limit=limit)).deleted
+        return clean_up_as_task(using, batch_size, limit)

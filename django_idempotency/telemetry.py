@@ -6,8 +6,7 @@ Without an SDK the API does nothing, so nothing has to be switched on here.
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from . import signals
-from .events import Event, Kind
+from .events import Event, listen
 
 _NAME = "django_idempotency"
 
@@ -44,5 +43,4 @@ def _observe(sender: Any, event: Event, **kwargs: Any) -> None:
 def connect() -> None:
     """Listen to every signal, where there is something to tell it to."""
     if _IS_INSTALLED:
-        for kind in Kind:
-            getattr(signals, kind).connect(_observe, dispatch_uid=f"{_NAME}.telemetry")
+        listen(_observe, "telemetry")
