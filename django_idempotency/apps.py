@@ -14,10 +14,23 @@ class DjangoIdempotencyConfig(AppConfig):
 
     def ready(self) -> None:
         """Import what registers itself."""
-        from . import checks, codecs, policy, prometheus, statistics, telemetry, view_checks  # noqa: F401
+        from . import (
+            cache_checks,  # noqa: F401
+            checks,  # noqa: F401
+            codecs,
+            completer,
+            conf,
+            policy,
+            prometheus,
+            statistics,
+            telemetry,
+            view_checks,  # noqa: F401
+        )
 
+        setting_changed.connect(conf.forget_absent)
         setting_changed.connect(policy.forget_settings)
         setting_changed.connect(codecs.forget_settings)
+        setting_changed.connect(completer.forget_settings)
         telemetry.connect()
         prometheus.connect()
         statistics.connect()

@@ -7,22 +7,28 @@ writes, or released after a rollback.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection
+from contextlib import nullcontext
 from dataclasses import dataclass
 from enum import Enum, auto
+from functools import partial
 from typing import Any, cast
 
 from asgiref.sync import sync_to_async
+from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOperation
 from django.db import Error, InterfaceError, OperationalError, connections, transaction
+from django.http import Http404
 from django.http.response import HttpResponseBase
 from django.utils.translation import get_language
 
 from .claims import Claim
 from .codecs import encoded
-from .events import Kind, event_of, tell
-from .exceptions import InProgressError, TransitionError, UnavailableError
+from .events import Kind, tell
+from .exceptions import IdempotencyError, InProgressError, TransitionError, UnavailableError
 from .operation import Operation, running
 from .policy import Policy
+from .replay_cache import Slot
 from .responses import Verdict, redacted, refuse_streams, stored, verdict
+from .rows import StoredResponse
 from .store import RowLockedError
 from .transactions import is_doomed, request_transactions
 
@@ -46,6 +52,14 @@ class _Phase(Enum):
     DONE = auto()
 
 
+def _is_the_clients(error: BaseException) -> bool:
+    """Whether Django or REST framework answers it with a 4xx, and no completer can mend it."""
+    if isinstance(error, IdempotencyError):
+        return False
+    by_itself = isinstance(error, Http404 | PermissionDenied | SuspiciousOperation | BadRequest)
+    return by_itself or 400 <= getattr(error, "status_code", 500) < 500
+
+
 @dataclass(slots=True)
 class Attempt:
     """One run of the view; with a claim where the request has a key, without one where not."""
@@ -55,6 +69,7 @@ class Attempt:
     operation: Operation
     policy: Policy
     apart: Collection[str]
+    slot: Slot | None = None
     phase: _Phase = _Phase.BEFORE_VIEW
     response: HttpResponseBase | None = None
 
@@ -69,14 +84,9 @@ class Attempt:
                 if self.policy.atomic
                 else self._settle_plainly(self._respond(view))
             )
-        except TransitionError as error:
-            raise InProgressError from error
         except BaseException as error:
             return self._after(error)
-        if fate is Verdict.ROLL_BACK:
-            self._release_late(f"HTTP {response.status_code}")
-        else:
-            self._tell_settled(fate, response)
+        self._conclude(response, fate)
         return response
 
     async def arun(self, view: AsyncView) -> HttpResponseBase:
@@ -90,17 +100,19 @@ class Attempt:
             with running(self.operation):
                 response = self._accepted(await view())
             response, fate = await sync_to_async(self._settle_plainly)(response)
-        except TransitionError as error:
-            raise InProgressError from error
         except asyncio.CancelledError:
             raise
         except BaseException as error:
             return await sync_to_async(self._after)(error)
-        if fate is Verdict.ROLL_BACK:
-            await sync_to_async(self._release_late)(f"HTTP {response.status_code}")
-        else:
-            await sync_to_async(self._tell_settled)(fate, response)
+        await sync_to_async(self._conclude)(response, fate)
         return response
+
+    def _conclude(self, response: HttpResponseBase, fate: Verdict) -> None:
+        if fate is not Verdict.ROLL_BACK:
+            self._tell_settled(fate, response)
+        else:
+            status = response.status_code
+            self._release_late(f"HTTP {status}", for_good=status < 500)
 
     def _in_transaction(self, view: View) -> tuple[HttpResponseBase, Verdict]:
         try:
@@ -123,7 +135,7 @@ class Attempt:
                 fate = self._fate_of(response, [self.alias, *others])
                 if fate is not Verdict.ROLL_BACK:
                     self.phase = _Phase.SAVE
-                    self._settle(response, fate)
+                    self._settle(response, fate, last=not others)
                 self.phase = _Phase.COMMIT
         return response, fate
 
@@ -133,13 +145,20 @@ class Attempt:
     def _settle_plainly(self, response: HttpResponseBase) -> tuple[HttpResponseBase, Verdict]:
         fate = verdict(response, self.operation.wish, self.policy)
         if fate is not Verdict.ROLL_BACK:
-            self._settle(response, fate)
+            # The record and its envelope settle as one.
+            one = transaction.atomic(using=self.alias) if self._has_envelope else nullcontext()
+            with one:
+                self._settle(response, fate)
         return response, fate
+
+    @property
+    def _has_envelope(self) -> bool:
+        return self.claim is not None and self.policy.keeps_request
 
     def _tell(self, kind: Kind, **details: Any) -> None:
         if self.claim and self.operation.intent:
             attempt = self.operation.attempt
-            tell(event_of(kind, self.alias, self.operation.intent, attempt=attempt, **details))
+            tell(kind, self.alias, self.operation.intent, attempt=attempt, **details)
 
     def _tell_settled(self, fate: Verdict, response: HttpResponseBase) -> None:
         kind = Kind.COMPLETED if fate is Verdict.KEEP else Kind.RELEASED
@@ -171,15 +190,36 @@ class Attempt:
                 transaction.set_rollback(True, using=alias)
         return fate
 
-    def _settle(self, response: HttpResponseBase, fate: Verdict) -> None:
+    def _settle(self, response: HttpResponseBase, fate: Verdict, *, last: bool = False) -> None:
+        """Complete or release; ``last`` says that nothing but COMMIT is to follow."""
         if self.claim is None:
             return
-        if fate is Verdict.KEEP:
-            limit = self.policy.max_response_bytes
-            saved = stored(response, limit, language=self._language())
-            self.claim.complete(encoded(redacted(saved, self.policy)))
+        if self._has_envelope:
+            self.claim.wipe()
+        kept = self._kept(response) if fate is Verdict.KEEP else None
+        commit = last and self.claim.can_commit
+        if commit:
+            self.phase = _Phase.COMMIT
+        if kept is None:
+            self.claim.release(commit=commit)
         else:
-            self.claim.release()
+            self.claim.complete(kept, commit=commit)
+        self._when_committed(kept)
+
+    def _kept(self, response: HttpResponseBase) -> StoredResponse:
+        limit = self.policy.max_response_bytes
+        saved = stored(response, limit, language=self._language())
+        return encoded(redacted(saved, self.policy))
+
+    def _when_committed(self, kept: StoredResponse | None) -> None:
+        """Let the replay cache know, when everybody else can."""
+        if self.slot is None:
+            return
+        if kept is None:
+            known: Callable[[], None] = self.slot.clear
+        else:
+            known = partial(self.slot.fill, kept, self.policy.retention.total_seconds())
+        transaction.on_commit(known, using=self.alias)
 
     def _language(self) -> str | None:
         # LocaleMiddleware, which leaves this attribute, will say so in the first reply; in a replay
@@ -188,23 +228,39 @@ class Attempt:
 
     def _after(self, error: BaseException) -> HttpResponseBase:
         """What to say after an error; raises it, or what it means."""
-        if isinstance(error, RowLockedError):
-            raise InProgressError from error
+        if isinstance(error, TransitionError | RowLockedError):
+            raise self._not_ours(error) from error
         if isinstance(error, UNREACHABLE) and self.phase in (_Phase.BEFORE_VIEW, _Phase.COMMIT):
             self._hang_up()
         if self.phase is _Phase.DONE and self.response:
             self._tell(Kind.COMPLETED, status=self.response.status_code)
-        freed = self.phase is not _Phase.DONE and self._release_late(type(error).__name__)
+        freed = self.phase is not _Phase.DONE and self._release_late(
+            type(error).__name__, for_good=_is_the_clients(error)
+        )
         if self.claim and isinstance(error, UNREACHABLE):
-            if self.phase is _Phase.BEFORE_VIEW:
-                raise UnavailableError from error
-            if self.phase is _Phase.COMMIT and not freed:
-                return self._after_commit_raised(error)
-            at_the_end = self.phase in (_Phase.SAVE, _Phase.COMMIT)
-            if at_the_end and self.claim.store.dialect.is_lost(error):
-                # Not serializable, at the last moment: nothing was done, and a retry may succeed.
-                raise UnavailableError from error
+            return self._after_unreachable(error, self.claim, freed)
         raise error
+
+    def _after_unreachable(
+        self, error: Error, claim: Claim, freed: bool | None
+    ) -> HttpResponseBase:
+        if self.phase is _Phase.BEFORE_VIEW:
+            raise UnavailableError from error
+        if self.phase is _Phase.COMMIT and freed is False:
+            return self._after_commit_raised(error)
+        # Whoever could not be asked to free the row will not say what became of it.
+        unknown = self.phase is _Phase.COMMIT and freed is None
+        at_the_end = self.phase in (_Phase.SAVE, _Phase.COMMIT)
+        # Not serializable, at the last moment: nothing was done, and a retry may succeed.
+        if unknown or (at_the_end and claim.store.dialect.is_lost(error)):
+            raise UnavailableError from error
+        raise error
+
+    def _not_ours(self, error: Exception) -> InProgressError:
+        if not self.policy.atomic:
+            # It may be nobody's: the row was locked for long, or a deadlock threw ours away.
+            self._release_late(type(error).__name__)
+        return InProgressError()
 
     def _hang_up(self) -> None:
         """Drop a connection that failed where a transaction begins or ends.
@@ -230,8 +286,19 @@ class Attempt:
             return response
         raise UnavailableError from error
 
-    def _release_late(self, reason: str) -> bool:
-        """Free the key after a rollback; whether it is free. Never changes the reply."""
+    def _wipe_late(self) -> None:
+        if self.claim and self._has_envelope:
+            try:
+                self.claim.wipe()
+            except Error:
+                self._hang_up()
+                logger.info("a stored request is left to the completer", exc_info=True)
+
+    def _release_late(self, reason: str, *, for_good: bool = False) -> bool | None:
+        """Free the key after a rollback; whether it is free, or None. Never changes the reply.
+
+        ``for_good`` says that no completer can do better, for the request has to be mended.
+        """
         if self.claim is None:
             return False
         try:
@@ -239,7 +306,11 @@ class Attempt:
         except Error:
             self._hang_up()
             logger.warning("a key could not be released; a retry takes it over", exc_info=True)
-            return False
+            return None
         if freed:
             self._tell(Kind.RELEASED, error=reason)
+            if self.slot:
+                self.slot.clear()
+            if for_good:
+                self._wipe_late()
         return freed

@@ -11,6 +11,7 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from .disconnects import to_its_end
+from .envelopes import resumption_of
 from .exceptions import IdempotencyError
 from .execution import aexecute, execute
 from .http import http_request, is_rest_framework
@@ -42,13 +43,18 @@ def _refusal(request: HttpRequest, error: IdempotencyError, key: Key | None) -> 
     return _echo(problem_response(request, error, is_form=is_form), key)
 
 
+def _key_of(request: HttpRequest, policy: Policy) -> Key | None:
+    resumed = resumption_of(request)
+    return Key(resumed.intent.key) if resumed else read_key(request, policy)
+
+
 def cover_plain(
     request: HttpRequest, policy: Policy, handler: Handler, apart: Collection[str]
 ) -> HttpResponseBase:
     """Call a handler of plain Django's; a refusal becomes its response."""
     key = None
     try:
-        key = read_key(request, policy)
+        key = _key_of(request, policy)
         response = execute(request, policy, key, lambda: _rendered(handler()), apart=apart)
     except IdempotencyError as error:
         return _refusal(request, error, key)
@@ -65,7 +71,7 @@ async def cover_async(
 
     key = None
     try:
-        key = await sync_to_async(read_key)(request, policy)
+        key = await sync_to_async(_key_of)(request, policy)
         response = await to_its_end(aexecute(request, policy, key, view))
     except IdempotencyError as error:
         return await sync_to_async(_refusal)(request, error, key)
@@ -88,7 +94,7 @@ class RestFrameworkCall:
         """Call the handler; a refusal is raised, for the project's exception handler."""
         self._context["view"].finalize_response = self._finalize_once
         try:
-            self._key = read_key(self._request, self._policy)
+            self._key = _key_of(self._request, self._policy)
             self._final = execute(
                 self._request, self._policy, self._key, self._respond, apart=apart
             )

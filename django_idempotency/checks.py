@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import timedelta
 from typing import Any, cast
 
 from django.apps import AppConfig, apps
@@ -27,21 +28,64 @@ def _is_patterns(value: object) -> bool:
         return False
 
 
+def _is_positive(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _is_duration(value: object) -> bool:
+    return isinstance(value, timedelta) and value > timedelta()
+
+
+def _is_callable_path(value: object) -> bool:
+    try:
+        return value is None or (isinstance(value, str) and callable(conf.imported(value)))
+    except ImportError:
+        return False
+
+
+def _is_harmless_headers(value: object) -> bool:
+    """What proves who asks must not be stored with a request."""
+    secret = {"authorization", "proxy-authorization", "cookie"}
+    secret |= {name.lower() for name in conf.credential_headers()}
+    return _is_texts(value) and secret.isdisjoint(
+        name.lower().replace("_", "-") for name in cast(list[str], value)
+    )
+
+
 # The settings that are no options: what each must be, in words, and whether a value is that.
 _PROJECT_WIDE: dict[str, tuple[str, Callable[[object], bool]]] = {
     "BODY_CODEC": (
         "the name or dotted path of a codec, or a list of some",
         lambda value: isinstance(value, str) or _is_texts(value),
     ),
+    "CACHE": (
+        "the alias of a cache, or None",
+        lambda value: value in ("", None, *settings.CACHES),
+    ),
+    "CACHE_INFLIGHT": ("True or False", lambda value: isinstance(value, bool)),
+    "CACHE_MAX_AGE": ("a positive timedelta", _is_duration),
+    "CACHE_MAX_BYTES": ("a whole number from 1", _is_positive),
+    "CACHE_RETRY": ("a positive timedelta", _is_duration),
+    "COMPLETER_ATTEMPTS": ("a whole number from 1", _is_positive),
+    "COMPLETER_REQUEST": ("the dotted path of a callable(request, record)", _is_callable_path),
     "CREDENTIAL_HEADERS": ("a list of header names", _is_texts),
     "ENABLED": ("True or False", lambda value: isinstance(value, bool)),
+    "ENQUEUE": ("the dotted path of a callable(record_id, using)", _is_callable_path),
     "EXEMPT_URLS": ("a list of regular expressions", _is_patterns),
     # E005 looks at them: a message of E001 would show them.
     "FERNET_KEYS": ("a list of keys", lambda value: True),
     "LOG_KEYS": ("True or False", lambda value: isinstance(value, bool)),
+    "MAX_REQUEST_BYTES": ("a whole number from 1", _is_positive),
+    "MAX_STEP_BYTES": ("a whole number from 1", _is_positive),
+    "PREPARE": ("True or False", lambda value: isinstance(value, bool)),
     "PROBLEM_TYPE_BASE": ("a string", lambda value: isinstance(value, str)),
     "QUOTA_CACHE": ("the alias of a cache", lambda value: value in list(settings.CACHES)),
+    "REQUEST_HEADERS": (
+        "a list of header names without Authorization, Cookie and the like",
+        _is_harmless_headers,
+    ),
     "STATISTICS": ("True or False", lambda value: isinstance(value, bool)),
+    "STEP_DRIFT": ('"error" or "warn"', lambda value: value in ("error", "warn")),
     "URLS": ("a list of regular expressions", _is_patterns),
 }
 
@@ -145,6 +189,21 @@ def check_atomic_requests(
             f"ATOMIC_REQUESTS is on for databases without the records: {', '.join(others)}.",
             hint="They commit before the record: a crash between the two may repeat their writes.",
             id="django_idempotency.W001",
+        )
+
+
+@register(Tags.compatibility)
+def check_prepared(
+    app_configs: Sequence[AppConfig] | None, **kwargs: Any
+) -> Iterator[CheckMessage]:
+    """W014: what is prepared is there when it is needed."""
+    alias = router.db_for_write(IdempotencyRecord)
+    if conf.prepares() and connections[alias].settings_dict.get("DISABLE_SERVER_SIDE_CURSORS"):
+        yield Warning(
+            f'Statements are prepared for the database "{alias}", which seems to be a pooler.',
+            hint="PgBouncer's transaction mode needs max_prepared_statements above 0 for them; or"
+            " set IDEMPOTENCY_PREPARE to False.",
+            id="django_idempotency.W014",
         )
 
 

@@ -1,6 +1,6 @@
 """The protocol: who may run, who gets the saved response, and who comes back later.
 
-An :class:`~.store.Intent` goes in; a :class:`Claim`, a stored response or a named error comes out.
+An :class:`~.rows.Intent` goes in; a :class:`Claim`, a stored response or a named error comes out.
 The INSERT of the primary key is the only arbiter. What a second request finds is decided on the
 row, by its status first; every change of it is one guarded UPDATE in :mod:`.store`.
 """
@@ -24,7 +24,8 @@ from .exceptions import (
 from .models import Status
 from .policy import Policy
 from .quota import place
-from .store import Found, Inserted, Intent, Store, StoredResponse, Terms
+from .rows import Found, Inserted, Intent, StoredResponse, Terms
+from .store import Store
 
 # The grace doubles with each attempt up to this, or eager duplicates would fence each other off for
 # ever.
@@ -42,7 +43,9 @@ _LONGEST_POLL_SECONDS = 0.5
 class Origin(Enum):
     """What a claim was made from."""
 
-    #: There was no record, or its last attempt freed the key.
+    #: There was no record.
+    NOTHING = auto()
+    #: The last attempt freed the key.
     FREE = auto()
     #: An earlier life of the key, which was over.
     EXPIRED = auto()
@@ -59,12 +62,17 @@ class Claim:
     terms: Terms
     #: Whether the claim is a part of a transaction that was open before it.
     joined: bool
-    origin: Origin = Origin.FREE
+    origin: Origin = Origin.NOTHING
 
     @property
     def is_locked(self) -> bool:
         """Whether a row lock of the view's own transaction vouches for the claim."""
         return self.terms.atomic and not self.joined
+
+    @property
+    def is_first(self) -> bool:
+        """Whether no attempt of this life of the key came before."""
+        return self.origin in (Origin.NOTHING, Origin.EXPIRED)
 
     def lock(self, *, patiently: bool = False) -> None:
         """Hold the record until the transaction ends; the lock is this owner's heartbeat.
@@ -78,29 +86,47 @@ class Claim:
         if not self.store.lock(self.id, self.terms.token, wait=wait):
             raise TransitionError("taken over before the view began")
 
-    def complete(self, response: StoredResponse) -> None:
-        """Save the response; raises TransitionError when the claim was lost."""
-        token, retention = self.terms.token, self.terms.retention
-        if not self.store.complete(self.id, token, response, retention, locked=self.is_locked):
+    def complete(self, response: StoredResponse, *, commit: bool = False) -> None:
+        """Save the response; raises TransitionError when the claim was lost.
+
+        ``commit``, for a claim that :attr:`can_commit`, ends the transaction, too.
+        """
+        token, terms = self.terms.token, self.terms
+        if not self.store.complete(
+            self.id, token, response, terms.retention, locked=self.is_locked, commit=commit
+        ):
             raise TransitionError("taken over before the response was saved")
 
-    def release(self) -> None:
-        """Free the key with the view's writes; raises TransitionError when the claim was lost."""
-        if not self.store.release(self.id, self.terms.token, locked=self.is_locked):
+    def release(self, *, commit: bool = False) -> None:
+        """Free the key with the view's writes; the rest is as for :meth:`complete`."""
+        token = self.terms.token
+        if not self.store.release(self.id, token, locked=self.is_locked, commit=commit):
             raise TransitionError("taken over before the key was released")
+
+    @property
+    def can_commit(self) -> bool:
+        """Whether settling it can be one message with the COMMIT of its transaction."""
+        return self.is_locked and self.store.can_commit
+
+    def wipe(self) -> None:
+        """Throw away the request that was stored for a completer."""
+        self.store.wipe(self.id)
 
     def release_late(self, error: str) -> bool:
         """Free the key after a rollback; False when it is locked, finished or not ours."""
         return self.store.release_late(self.id, self.terms.token, error[:255])
 
+    def is_held(self) -> bool:
+        """Whether nobody has taken it over."""
+        return self._stands(Status.IN_PROGRESS)
+
     def is_committed(self) -> bool:
         """Whether this attempt's response is saved."""
+        return self._stands(Status.COMPLETED)
+
+    def _stands(self, status: Status) -> bool:
         found = self.store.read(self.id)
-        return (
-            found is not None
-            and found.token == self.terms.token
-            and found.status is Status.COMPLETED
-        )
+        return found is not None and found.token == self.terms.token and found.status is status
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,12 +161,17 @@ def seems_dead(found: Found, grace: float) -> bool:
     return found.touched or found.age >= grace
 
 
-def _decide(found: Found, fingerprint: bytes, grace: float) -> _Take | _Running | StoredResponse:
-    if found.status is not Status.IN_PROGRESS and found.expired:
+def _is_over(found: Found, intent: Intent) -> bool:
+    """Whether this life of the key has ended."""
+    return found.status is not Status.IN_PROGRESS and found.expired and not intent.is_resumed
+
+
+def _decide(found: Found, intent: Intent, grace: float) -> _Take | _Running | StoredResponse:
+    if _is_over(found, intent):
         return _Take(1, anew=True)
     if not found.fingerprint:
         raise KeyErasedError
-    same = found.fingerprint == fingerprint
+    same = found.fingerprint == intent.fingerprint
     # An attempt that was no transaction may have left traces of what it was asked.
     if not same and not (found.status is Status.RELEASED and found.atomic):
         raise KeyReusedError
@@ -162,7 +193,9 @@ def _origin(found: Found, step: _Take) -> Origin:
     return Origin.DEAD if found.status is Status.IN_PROGRESS else Origin.FREE
 
 
-def _inserted(store: Store, intent: Intent, policy: Policy, claim: Claim) -> Inserted:
+def _inserted(store: Store, intent: Intent, policy: Policy, claim: Claim) -> Inserted | Found:
+    if policy.max_keys_per_scope is None:
+        return store.insert(intent, claim.terms)
     with place(intent.scope, policy) as room:
         inserted = store.insert(intent, claim.terms)
         room.taken = inserted is Inserted.OURS
@@ -195,7 +228,9 @@ def _try(
 ) -> Claim | StoredResponse | _Running | _Unclear:
     # A quota is asked for new keys only, so whether this one is new must be known before.
     reads_first = store.dialect.reads_first or policy.max_keys_per_scope is not None
-    found = store.read(intent.id) if reads_first else None
+    found = store.read(intent.id) if reads_first or intent.is_resumed else None
+    if found is None and intent.is_resumed:
+        raise KeyErasedError
     if found is None:
         claim = Claim(store, intent.id, _terms(policy, 1), store.joined)
         inserted = _inserted(store, intent, policy, claim)
@@ -203,11 +238,26 @@ def _try(
             return claim
         if inserted is Inserted.LOCKED:
             return _Running() if store.dialect.skips_locked else _Unclear.DATABASE
-        found = store.read(intent.id)
+        found = inserted if isinstance(inserted, Found) else store.read(intent.id)
     if found is None:
         return _Unclear.VANISHED
-    step = _decide(found, intent.fingerprint, store.dialect.grace)
-    return _take(store, intent, policy, found, step) if isinstance(step, _Take) else step
+    step = _decide(found, intent, store.dialect.grace)
+    if not isinstance(step, _Take):
+        return step
+    return _take(store, intent, policy, found, _checked(store, intent, found, step))
+
+
+def _checked(store: Store, intent: Intent, found: Found, step: _Take) -> _Take:
+    """What is taken where an operation is not finished: it does not expire, and stays itself.
+
+    Raises KeyReusedError for another request.
+    """
+    same = found.fingerprint == intent.fingerprint
+    if step.anew and found.status is Status.RELEASED and store.has_envelope(intent.id):
+        step = _Take(found.attempts + 1)
+    if not (same or step.anew) and store.is_unfinished(intent.id):
+        raise KeyReusedError
+    return step
 
 
 class _Room:
@@ -272,15 +322,19 @@ def obtain(store: Store, intent: Intent, policy: Policy) -> Claim | StoredRespon
 
 def _settled(store: Store, intent: Intent, policy: Policy) -> Claim | StoredResponse | _Running:
     """What a clear look at the record says; raises UnavailableError where none is to be had."""
-    patience = 0.0 if store.joined else store.dialect.patience(store.connection)
-    deadline = time.monotonic() + patience
-    vanished = 0
+    vanished, deadline = 0, None
     while vanished < _ROUNDS:
         outcome = _try(store, intent, policy)
         if not isinstance(outcome, _Unclear):
             return outcome
         if outcome is _Unclear.VANISHED:
             vanished += 1
+        elif deadline is None:
+            deadline = time.monotonic() + _patience(store)
         elif time.monotonic() > deadline:
             break
     raise UnavailableError
+
+
+def _patience(store: Store) -> float:
+    return 0.0 if store.joined else store.dialect.patience(store.connection)

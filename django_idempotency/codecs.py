@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from django.core.exceptions import ImproperlyConfigured
 
 from . import conf
-from .store import StoredResponse
+from .rows import StoredResponse
 
 #: The codecs that come with the package, by the names they are stored and configured under.
 SHIPPED = {
@@ -81,29 +81,39 @@ def _named(name: str) -> Codec:
     return _made(SHIPPED[name])
 
 
-def encoded(stored: StoredResponse) -> StoredResponse:
-    """The same response with its body as it is to be stored."""
-    if stored.body is None:
-        return stored
-    body, names = stored.body, []
+def encode(body: bytes) -> tuple[bytes, str]:
+    """A body as it is to be stored, and the names of what it was encoded with."""
+    names = []
     for codec in configured():
         before, body = body, codec.encode(body)
         if body != before:
             names.append(codec.name)
-    return replace(stored, body=body, codec=_BETWEEN_NAMES.join(names))
+    return body, _BETWEEN_NAMES.join(names)
+
+
+def decode(body: bytes, names: str) -> bytes:
+    """The same body as it was; raises UndecodableError."""
+    try:
+        for name in reversed(names.split(_BETWEEN_NAMES) if names else []):
+            body = _named(name).decode(body)
+    except Exception as error:
+        raise UndecodableError(f"stored as {names}") from error
+    return body
+
+
+def encoded(stored: StoredResponse) -> StoredResponse:
+    """The same response with its body as it is to be stored."""
+    if stored.body is None or not configured():
+        return stored
+    body, names = encode(stored.body)
+    return replace(stored, body=body, codec=names)
 
 
 def decoded(stored: StoredResponse) -> StoredResponse:
     """The same response with its body as it was sent; raises UndecodableError."""
     if stored.body is None or not stored.codec:
         return stored
-    body = stored.body
-    try:
-        for name in reversed(stored.codec.split(_BETWEEN_NAMES)):
-            body = _named(name).decode(body)
-    except Exception as error:
-        raise UndecodableError(f"stored as {stored.codec}") from error
-    return replace(stored, body=body, codec="")
+    return replace(stored, body=decode(stored.body, stored.codec), codec="")
 
 
 def faults() -> Iterator[str]:

@@ -7,9 +7,9 @@ have opened.
 """
 
 import functools
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Hashable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from asgiref.sync import iscoroutinefunction
 from django.core.exceptions import ImproperlyConfigured
@@ -17,6 +17,7 @@ from django.db import connections
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
+from .admission import database_of
 from .calls import (
     AsyncHandler,
     Handler,
@@ -27,7 +28,6 @@ from .calls import (
     refuse,
 )
 from .exceptions import UnavailableError
-from .execution import database_of
 from .http import http_request, is_rest_framework
 from .policy import Options, Policy, resolve
 from .protection import OPTIONS, handler_of, policy_of
@@ -169,8 +169,7 @@ def _protect(view: Any, request: HttpRequest, of_dispatch: Options | None) -> bo
     policy = policy_of(view, method, outside, of_dispatch)
     if policy is None:
         return False
-    protected = _protected(view, handler, policy, _apart_of(view, request))
-    setattr(view, method.lower(), functools.wraps(handler)(protected))
+    setattr(view, method.lower(), _protected(view, handler, policy, _apart_of(view, request)))
     return True
 
 
@@ -185,7 +184,19 @@ def _protected(
         call = functools.partial(handler, request, *args, **kwargs)
         return call() if is_entered(request) else cover_async(request, policy, call)
 
-    return aprotected if iscoroutinefunction(handler) else protected
+    return aprotected if _is_coroutine(getattr(handler, "__func__", handler)) else protected
+
+
+@functools.lru_cache(1024)
+def _is_coroutine(function: Callable[..., Any]) -> bool:
+    """What is asked of the same functions again and again, and takes its time."""
+    return bool(iscoroutinefunction(function))
+
+
+@functools.cache
+def _is_async(cls: Hashable) -> bool:
+    """What Django's ``as_view()`` asks of a class once, and looks at every handler for."""
+    return bool(getattr(cls, "view_is_async", False))
 
 
 def dispatched(
@@ -201,7 +212,7 @@ def dispatched(
     if covered:
         setattr(view, _ENTERED, request)
     apart = _apart_of(view, request)
-    if getattr(view, "view_is_async", False):
+    if _is_async(cast(Hashable, type(view))):
         _refuse_atomic_requests(apart)
         return dispatch()
     # In a TestCase, REST framework's set_rollback() must find a transaction that is the request's.
@@ -263,10 +274,12 @@ def announce(request: HttpRequest, cls: type[Any], options: Options, door: Any) 
 
 
 def _doors_outside(view: Any, request: HttpRequest) -> list[_Outside]:
-    return [door for door in getattr(request, _OUTER, ()) if isinstance(view, door.cls)]
+    outer: list[_Outside] = vars(request).get(_OUTER, [])
+    return [door for door in outer if isinstance(view, door.cls)]
 
 
 def _apart_of(view: Any, request: HttpRequest) -> Collection[str]:
     """The aliases the project keeps out of a class's ATOMIC_REQUESTS, wherever it says so."""
-    said = [door.apart for door in _doors_outside(view, request)]
-    return frozenset(apart_of(type(view).dispatch)).union(*said)
+    own = apart_of(type(view).dispatch)
+    outside = _doors_outside(view, request)
+    return frozenset(own).union(*(door.apart for door in outside)) if outside else own

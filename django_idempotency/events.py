@@ -16,7 +16,7 @@ from django.db import connections, transaction
 
 from . import conf, signals, statistics
 from .models import IdempotencyRecord
-from .store import Intent
+from .rows import Intent
 from .transactions import is_doomed
 
 logger = logging.getLogger("django_idempotency.events")
@@ -75,12 +75,31 @@ class Event:
     @property
     def name(self) -> str:
         """How it is counted: an attempt that failed apart from one without an outcome."""
-        return "failed" if self.error and self.kind is Kind.RELEASED else self.kind.value
+        return _name(self.kind, self.error)
 
 
-def event_of(kind: Kind, using: str, intent: Intent | IdempotencyRecord, **details: Any) -> Event:
-    """The event of one request's intent, or of its record."""
-    return Event(
+def _name(kind: Kind, error: str) -> str:
+    return "failed" if error and kind is Kind.RELEASED else kind.value
+
+
+def tell(
+    kind: Kind,
+    using: str,
+    intent: Intent | IdempotencyRecord,
+    *,
+    attempt: int | None = None,
+    status: int | None = None,
+    error: str = "",
+) -> None:
+    """Count what happened to one request's intent, or its record; log it, and send its signal."""
+    name = _name(kind, error)
+    statistics.count(name, using)
+    level = logging.WARNING if name == "failed" else _LEVELS.get(kind, logging.DEBUG)
+    logs = logger.isEnabledFor(level)
+    sends = getattr(signals, kind).has_listeners(IdempotencyRecord)
+    if not (logs or sends):
+        return
+    event = Event(
         kind=kind,
         using=using,
         record_id=intent.id,
@@ -88,17 +107,13 @@ def event_of(kind: Kind, using: str, intent: Intent | IdempotencyRecord, **detai
         key=intent.key,
         method=intent.method,
         path=intent.path,
-        **details,
+        attempt=attempt,
+        status=status,
+        error=error,
     )
-
-
-def tell(event: Event) -> None:
-    """Count it, log it, and send its signal."""
-    statistics.count(event.name, event.using)
-    level = logging.WARNING if event.name == "failed" else _LEVELS.get(event.kind, logging.DEBUG)
-    if logger.isEnabledFor(level):
-        logger.log(level, "idempotency key %s", event.name, extra={"idempotency": _extra(event)})
-    if getattr(signals, event.kind).has_listeners(IdempotencyRecord):
+    if logs:
+        logger.log(level, "idempotency key %s", name, extra={"idempotency": _extra(event)})
+    if sends:
         _send(event)
 
 

@@ -10,9 +10,15 @@
     │   ├── KeyErasedError          410  idempotency_key_erased          use_new_key
     │   ├── InProgressError         409  idempotency_in_progress         retry_same_key  Retry-After
     │   ├── AttemptsExhaustedError  409  idempotency_attempts_exhausted  use_new_key
+    │   ├── OperationFailedError    409  idempotency_operation_failed    use_new_key
+    │   ├── OutcomeUnknownError     409  idempotency_outcome_unknown     retry_same_key  Retry-After
     │   ├── QuotaExceededError      429  idempotency_quota_exceeded      retry_same_key  Retry-After
+    │   ├── OperationPendingError   503  idempotency_operation_pending   retry_same_key  Retry-After
     │   └── UnavailableError        503  idempotency_unavailable         retry_same_key  Retry-After
-    └── TransitionError             a guarded UPDATE matched no row: the claim is not ours
+    ├── TransitionError             a guarded UPDATE matched no row: the claim is not ours
+    ├── StepDriftError              a recorded step was called with other arguments
+    ├── NotDoneError                raised by a project's ``reconcile``: the call had no effect
+    └── RetriesExhaustedError       a call failed as often, or as long, as its Retry allows
 """
 
 from enum import StrEnum
@@ -131,6 +137,42 @@ class AttemptsExhaustedError(IdempotencyError):
     advice = _("Find out why they failed; to try again, make a new key.")
 
 
+class OperationFailedError(IdempotencyError):
+    """A step failed for good, and what was done before it has been taken back.
+
+    ``step`` is its name and ``error`` the class of what it raised. A view may catch this and answer
+    in its own words; every later attempt comes to the same end.
+    """
+
+    status = 409
+    code = "idempotency_operation_failed"
+    title = _("The operation failed.")
+    remedy = Remedy.USE_NEW_KEY
+    cause = _("A part of the operation was refused, and what was done before it was taken back.")
+    advice = _("Repeating this request will not help; what is still wanted needs a new key.")
+
+    def __init__(self, step: str = "", error: str = "") -> None:
+        super().__init__()
+        self.step = step
+        self.error = error
+
+
+class OutcomeUnknownError(IdempotencyError):
+    """An at-most-once call may have been made, and nothing tells what came of it."""
+
+    status = 409
+    code = "idempotency_outcome_unknown"
+    title = _("The outcome of the operation is unknown.")
+    remedy = Remedy.RETRY_SAME_KEY
+    cause = _("A part of the operation may have been done, and must not be done twice.")
+    advice = _(
+        "Somebody has to find out. Send the same request with the same key again later; with a new"
+        " key it could be carried out twice."
+    )
+    # A person has to look.
+    retry_after = 60
+
+
 class QuotaExceededError(IdempotencyError):
     """The caller used as many new keys as the view allows in one retention."""
 
@@ -145,6 +187,18 @@ class QuotaExceededError(IdempotencyError):
     )
     # A window may be a day; a minute costs the caller little, and the server one look at a cache.
     retry_after = 60
+
+
+class OperationPendingError(IdempotencyError):
+    """A step could not be done in this request; the next attempt goes on where it stopped."""
+
+    status = 503
+    code = "idempotency_operation_pending"
+    title = _("The operation is not finished yet.")
+    remedy = Remedy.RETRY_SAME_KEY
+    cause = _("A service that is needed does not answer, so the operation has stopped half-way.")
+    advice = _("Wait a moment, then send the same request with the same key again: it goes on.")
+    retry_after = 1
 
 
 class UnavailableError(IdempotencyError):
@@ -166,5 +220,21 @@ class TransitionError(Exception):
     """A transition's guarded UPDATE matched no row: another attempt owns the record now."""
 
 
+class StepDriftError(Exception):
+    """A recorded step was called with other arguments than those it was recorded with."""
+
+
+class NotDoneError(Exception):
+    """For a project's ``reconcile`` to raise: the call had no effect, and may be made again."""
+
+
+class RetriesExhaustedError(Exception):
+    """A call failed as often, or for as long, as its Retry allows; the cause is its last error."""
+
+
 class StreamingResponseError(TypeError):
     """A covered view returned a streaming response, which no retry could be given again."""
+
+
+#: What ``error`` of a record says when another attempt would come to the same end.
+FINAL_ERRORS = frozenset((OperationFailedError.__name__, AttemptsExhaustedError.__name__))

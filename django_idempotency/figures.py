@@ -19,7 +19,7 @@ from .models import IdempotencyCount, IdempotencyRecord, RecordQuerySet, Status,
 LARGE = 1_000_000
 _TABLE = IdempotencyRecord._meta.db_table
 _IN_PROGRESS = Q(status=Status.IN_PROGRESS)
-_STALE = _IN_PROGRESS & Q(lease_expires_at__lte=UtcNow())
+_STALE = _IN_PROGRESS & Q(lease_expires_at__lte=UtcNow(), attempts__gt=0)
 _SPANS = {"hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(weeks=1)}
 
 

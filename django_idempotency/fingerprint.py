@@ -32,11 +32,10 @@ class _NotCanonicalError(ValueError):
 
 def digest(parts: Iterable[bytes]) -> bytes:
     """SHA-256 of the parts, which cannot run into each other."""
-    sha = hashlib.sha256(_VERSION)
+    pieces = [_VERSION]
     for part in parts:
-        sha.update(len(part).to_bytes(8, "big"))
-        sha.update(part)
-    return sha.digest()
+        pieces += (len(part).to_bytes(8, "big"), part)
+    return hashlib.sha256(b"".join(pieces)).digest()
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -55,6 +54,13 @@ def _as_written(number: str) -> str:
     return f"\0number:{number}"
 
 
+# json.loads and json.dumps would make theirs anew for each body.
+_decoder = json.JSONDecoder(
+    object_pairs_hook=_object, parse_constant=_refuse, parse_float=_as_written
+)
+_encoder = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
+
+
 def canonical_json(body: bytes) -> bytes | None:
     """The same JSON with sorted names and no white space; None where it is ambiguous.
 
@@ -64,10 +70,8 @@ def canonical_json(body: bytes) -> bytes | None:
     if b"u0000" in body:
         return None
     try:
-        value = json.loads(
-            body, object_pairs_hook=_object, parse_constant=_refuse, parse_float=_as_written
-        )
-        return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+        text = body.decode(json.detect_encoding(body), "surrogatepass")
+        return _encoder.encode(_decoder.decode(text)).encode()
     except (ValueError, RecursionError):
         return None
 
@@ -186,7 +190,10 @@ def _is_cut(request: Any) -> bool:
 
 
 def _query(request: HttpRequest) -> bytes:
-    pairs = parse_qsl(request.META.get("QUERY_STRING", ""), keep_blank_values=True)
+    query = request.META.get("QUERY_STRING")
+    if not query:
+        return b"[]"
+    pairs = parse_qsl(query, keep_blank_values=True)
     # By name only: the order of one name's values is what they mean.
     return json.dumps(sorted(pairs, key=itemgetter(0))).encode()
 

@@ -3,6 +3,7 @@
 The key is the caller's; the scope is ours. Together they name the record.
 """
 
+import functools
 import hashlib
 import re
 import uuid
@@ -71,9 +72,15 @@ def _from_field(request: HttpRequest, field: str) -> Key | None:
     return None if value is None else Key(_visible(str(value)), from_field=True)
 
 
+@functools.cache
+def _place_of(header: str) -> str:
+    """Where WSGI and Django put a header's value (PEP 3333)."""
+    return "HTTP_" + header.upper().replace("-", "_")
+
+
 def _from_headers(request: HttpRequest, names: tuple[str, ...]) -> Key | None:
-    lines = ((name, request.META.get("HTTP_" + name.upper().replace("-", "_"))) for name in names)
-    sent = tuple((name, line) for name, line in lines if line is not None)
+    meta = http_request(request).META
+    sent = tuple((name, meta[at]) for name in names if (at := _place_of(name)) in meta)
     keys = {parse_header(line) for name, line in sent}
     if len(keys) > 1:
         raise KeyInvalidError(_("The headers carry different idempotency keys."))
@@ -116,8 +123,12 @@ def _of_user(request: HttpRequest) -> str | None:
 
 
 def _of_credential(request: HttpRequest) -> str | None:
-    headers = http_request(request).headers
-    sent = [f"{name}:{headers[name]}" for name in conf.credential_headers() if name in headers]
+    meta = http_request(request).META
+    sent = [
+        f"{name}:{meta[at]}"
+        for name in conf.credential_headers()
+        if (at := _place_of(name)) in meta
+    ]
     if not sent:
         return None
     return "credential:" + hashlib.sha256("\n".join(sent).encode()).hexdigest()

@@ -18,9 +18,11 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 from .claims import seems_dead
-from .events import Kind, event_of, tell
+from .events import Kind, tell
 from .models import IdempotencyRecord, Status
-from .store import Found
+from .replay_cache import forget as forget_replays
+from .replay_cache import has_replays
+from .rows import Found
 from .upkeep import Upkeep
 
 
@@ -75,45 +77,65 @@ def release(store: Upkeep, record: uuid.UUID, *, dry_run: bool = False) -> Relea
         return Released.DONE
     if not store.free(record, found, BY_HAND):
         return Released.ALIVE
-    _tell(Kind.RELEASED, store, [record], error=BY_HAND)
+    forget_replays(store.alias, [record])
+    tell_of(Kind.RELEASED, store, [record], error=BY_HAND)
     return Released.DONE
 
 
-def expire(store: Upkeep, records: Iterable[uuid.UUID]) -> list[uuid.UUID]:
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """Records that answer no more; whether the replay cache has said so, if there is one.
+
+    Otherwise it may answer in their stead for as long as ``IDEMPOTENCY_CACHE_MAX_AGE``.
+    """
+
+    ids: list[uuid.UUID]
+    is_forgotten: bool
+
+
+def expire(store: Upkeep, records: Iterable[uuid.UUID]) -> Expired:
     """Let finished records answer no more; those for which that is new."""
     done = [record for record in records if store.expire(record)]
-    _tell(Kind.EXPIRED, store, done)
-    return done
+    # After their COMMIT: who looks into the database from now on sees it.
+    is_forgotten = forget_replays(store.alias, done)
+    tell_of(Kind.EXPIRED, store, done)
+    return Expired(done, is_forgotten)
 
 
-def _tell(kind: Kind, store: Upkeep, ids: list[uuid.UUID], **details: Any) -> None:
+def tell_of(kind: Kind, store: Upkeep, ids: list[uuid.UUID], **details: Any) -> None:
+    """Tell what happened to these records."""
     records = IdempotencyRecord.objects.using(store.alias).filter(pk__in=ids)
     for record in records.only("id", "scope", "key", "method", "path"):
-        tell(event_of(kind, store.alias, record, **details))
+        tell(kind, store.alias, record, **details)
 
 
 def delete(store: Upkeep, records: Iterable[uuid.UUID]) -> list[uuid.UUID]:
     """Delete those of the records that answer no more, and that nobody holds."""
-    return [record for record in records if store.delete(record)]
+    done = [record for record in records if store.delete(record)]
+    forget_replays(store.alias, done)
+    return done
 
 
 #: Rows a statement: PostgreSQL needs 6 ms for them, so nobody waits long behind one.
 BATCH_SIZE = 2000
+# Without a pause, whoever commits meanwhile queues up behind the database's log. The busier the
+# database is, the longer a batch takes, and the more of a pause it needs.
+_PAUSE = 1 / 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sweep:
     """How a clean-up goes about it.
 
-    ``batch_size`` rows are deleted by one statement, with a pause of ``sleep`` between two, of
-    those that expired at least ``older_than`` ago, and ``limit`` rows at most.
+    ``batch_size`` rows are deleted by one statement, with a pause of ``sleep`` between two (None: a
+    part of what the last one took), of those that expired at least ``older_than`` ago, and
+    ``limit`` rows at most.
     """
 
     batch_size: int = BATCH_SIZE
     limit: int | None = None
     older_than: timedelta = timedelta()
-    # Without a pause, whoever commits meanwhile queues up behind the database's log.
-    sleep: timedelta = timedelta(milliseconds=10)
+    sleep: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,31 +177,47 @@ def _pause(duration: timedelta) -> None:
         time.sleep(duration.total_seconds())
 
 
+def _since(began: float) -> timedelta:
+    return timedelta(seconds=time.monotonic() - began)
+
+
 def _batches(store: Upkeep, sweep: Sweep) -> Iterator[Swept]:
     # Each batch begins where the last one ended: what a scan meets before that is index entries of
     # deleted rows, batch by batch more of them, until the database has cleaned up itself.
     low: Any = store.dialect.beginning
     until, left = store.moment(sweep.older_than), sweep.limit or sys.maxsize
+    # Most projects have none, and need not be asked batch by batch.
+    parts = store.has_parts()
     while low is not None and left > 0:
-        size = min(sweep.batch_size, left)
+        began, size = time.monotonic(), min(sweep.batch_size, left)
         edge = store.edge(low, until, size)
         high = until if edge is None else edge
         # Records that expire in the same moment as the last one belong to the window, too.
         most = min(2 * size, left)
-        deleted = store.purge(low, high, most)
+        deleted = store.purge(low, high, most, parts=parts)
+        if not (deleted or parts) and (parts := store.has_parts()):
+            deleted = store.purge(low, high, most)
         left -= deleted
         is_empty = deleted == size and edge is not None
         yield Swept(deleted, 0 if is_empty or deleted == most else store.abandoned(low, high))
         if deleted < most:
             low = edge
         if low is not None:
-            _pause(sweep.sleep)
+            _pause(_since(began) * _PAUSE if sweep.sleep is None else sweep.sleep)
 
 
 def clean_up_as_task(using: str, batch_size: int, limit: int | None) -> int:
     """What a task queue calls; ``using`` may be empty. How many records it were."""
     alias = using or router.db_for_write(IdempotencyRecord)
     return clean_up(Upkeep(alias), Sweep(batch_size=batch_size, limit=limit)).deleted
+
+
+class NotForgottenError(Exception):
+    """Records are erased, and the replay cache has not said that their entries count no more."""
+
+    def __init__(self, erased: int) -> None:
+        super().__init__(erased)
+        self.erased = erased
 
 
 _FIRST, _LAST = uuid.UUID(int=0), uuid.UUID(int=2**128 - 1)
@@ -197,16 +235,21 @@ def erase(
 
     A used key is then refused with 410 until its retention is over. With ``forget`` nothing is
     left, and the key runs anew. Records in progress, and those somebody holds, stay as they are.
+    Raises NotForgottenError when that is done, and the replay cache may still answer.
     """
     low: Any = store.dialect.uuid(_FIRST)
     last = store.dialect.uuid(_LAST)
-    total = 0
+    total, is_forgotten = 0, True
     while low is not None:
         edge = store.scope_edge(scope, low, batch_size)
         high = last if edge is None else edge
+        cached = store.ids_of(scope, low, high) if has_replays() else []
         total += (
             store.forget(scope, low, high, batch_size) if forget else store.erase(scope, low, high)
         )
+        is_forgotten &= forget_replays(store.alias, cached)
         low = edge
         _pause(sleep)
+    if not is_forgotten:
+        raise NotForgottenError(total)
     return total

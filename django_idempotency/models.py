@@ -1,9 +1,10 @@
 """The record of one key: whose it is, what it asked, how far it came, and what was answered.
 
-The row is the source of truth. Only :mod:`django_idempotency.claims` changes it.
+The row is the source of truth. Only :mod:`django_idempotency.claims` changes it. Its steps are the
+checkpoints of an operation of several transactions, its envelope is the request as it was sent.
 """
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.db import models
 from django.db.models import Q
@@ -37,6 +38,11 @@ class UtcNow(Now):
         """Source: "Date and Time Functions" of either manual."""
         return self.as_sql(compiler, connection, template="UTC_TIMESTAMP(6)", **context)
 
+    def as_sqlite(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        """With as many digits as Django reads and writes, or equal times are not equal."""
+        template = "STRFTIME('%%%%Y-%%%%m-%%%%d %%%%H:%%%%M:%%%%f000', 'now')"
+        return self.as_sql(compiler, connection, template=template, **context)
+
 
 class RecordQuerySet(models.QuerySet["IdempotencyRecord"]):
     """Questions to ask about records, by the database's clock."""
@@ -46,8 +52,9 @@ class RecordQuerySet(models.QuerySet["IdempotencyRecord"]):
         return self.exclude(status=Status.IN_PROGRESS).filter(expires_at__lte=UtcNow())
 
     def stale(self) -> "RecordQuerySet":
-        """Records in progress for longer than their lease."""
-        return self.filter(status=Status.IN_PROGRESS, lease_expires_at__lte=UtcNow())
+        """Records in progress for longer than their lease; not those that were only accepted."""
+        running = self.filter(status=Status.IN_PROGRESS, attempts__gt=0)
+        return running.filter(lease_expires_at__lte=UtcNow())
 
 
 _IS_ANSWERED = Q(
@@ -104,6 +111,7 @@ class IdempotencyRecord(models.Model):
             ("view_response", _("Can view stored responses")),
             ("expire", _("Can expire idempotency records")),
             ("release", _("Can release stuck idempotency records")),
+            ("complete", _("Can complete idempotent operations")),
         ]
         constraints: ClassVar = [
             models.CheckConstraint(
@@ -139,3 +147,128 @@ class IdempotencyCount(models.Model):
 
     def __str__(self) -> str:
         return f"{self.minute:%Y-%m-%d %H:%M} {self.event}: {self.count}"
+
+
+class StepKind(models.TextChoices):
+    """What a step is to the database."""
+
+    #: Rows and checkpoint in one transaction: exactly once.
+    STEP = "step", _("step")
+    #: Something outside of the database.
+    CALL = "call", _("call")
+    #: What takes a done step back.
+    UNDO = "undo", _("undo")
+
+
+class StepStatus(models.TextChoices):
+    """How far a step came."""
+
+    #: An at-most-once call may have begun; if its attempt is over, nobody knows what became of it.
+    STARTED = "started", _("started")
+    #: Its result is recorded; it never runs again.
+    COMPLETED = "completed", _("completed")
+    #: It raised, and will be tried again.
+    RETRYING = "retrying", _("retrying")
+    #: It raised what its view calls fatal; it never runs again.
+    FAILED = "failed", _("failed")
+    #: An at-most-once call whose attempt ended in it.
+    UNKNOWN = "unknown", _("unknown")
+
+
+if TYPE_CHECKING:
+    _Text = models.CharField[str, str]
+else:
+    _Text = models.CharField
+
+
+class ExactCharField(_Text):
+    """Text that is equal to no other; MySQL and MariaDB would not tell capitals from small ones."""
+
+    def db_type(self, connection: Any) -> str | None:
+        """The column's type, with a collation of bytes there."""
+        column: str | None = super().db_type(connection)
+        binary = " CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
+        return column and column + (binary if connection.vendor == "mysql" else "")
+
+
+class IdempotencyStep(models.Model):
+    """One checkpoint of one operation."""
+
+    # Without a constraint in the database, which would look here for each record that a clean-up
+    # deletes. Steps are written and deleted under the lock of their record.
+    record = models.ForeignKey(
+        IdempotencyRecord,
+        models.CASCADE,
+        verbose_name=_("record"),
+        related_name="steps",
+        db_constraint=False,
+        db_index=False,
+    )
+    name = ExactCharField(_("name"), max_length=255)
+    kind = models.CharField(_("kind"), max_length=4, choices=StepKind)
+    status = models.CharField(_("status"), max_length=9, choices=StepStatus)
+    attempt = models.PositiveIntegerField(
+        _("attempts"), help_text=_("How often it was run, in all attempts of its operation.")
+    )
+    input_digest = models.BinaryField(_("input digest"), max_length=32)
+    output = models.BinaryField(_("output"), null=True, help_text=_("JSON, or encoded JSON."))
+    codec = models.CharField(
+        _("codec"), max_length=32, help_text=_("What the output was encoded with.")
+    )
+    error = models.CharField(_("error"), max_length=255, help_text=_("What it raised last."))
+    token = models.UUIDField(_("owner token"), help_text=_("Of the attempt that wrote it."))
+    started_at = models.DateTimeField(_("started at"))
+    completed_at = models.DateTimeField(_("completed at"), null=True)
+
+    class Meta:
+        verbose_name = _("idempotency step")
+        verbose_name_plural = _("idempotency steps")
+        constraints: ClassVar = [
+            models.UniqueConstraint(name="idempotency_step_name", fields=["record", "name"]),
+            models.CheckConstraint(
+                name="idempotency_step_status", condition=Q(status__in=StepStatus.values)
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class IdempotencyEnvelope(models.Model):
+    """The request of an operation that is not finished, for the completer.
+
+    It holds no credentials, and is deleted in the transaction that settles its record.
+    """
+
+    record = models.OneToOneField(
+        IdempotencyRecord,
+        models.CASCADE,
+        verbose_name=_("record"),
+        related_name="envelope",
+        primary_key=True,
+        db_constraint=False,
+    )
+    user_id = models.CharField(
+        _("user"), max_length=255, help_text=_("Primary key of the caller; empty without one.")
+    )
+    request = models.BinaryField(
+        _("request"), help_text=_("What a server hands on of it, and its body; or both encoded.")
+    )
+    codec = models.CharField(
+        _("codec"), max_length=32, help_text=_("What the request was encoded with.")
+    )
+    tries = models.PositiveIntegerField(
+        _("tries"), help_text=_("How often a completer has taken it up.")
+    )
+    error = models.CharField(_("error"), max_length=255, help_text=_("How its last try ended."))
+    created_at = models.DateTimeField(_("created at"))
+    due_at = models.DateTimeField(
+        _("due at"), null=True, db_index=True, help_text=_("Empty: no completer tries it again.")
+    )
+
+    class Meta:
+        verbose_name = _("idempotency envelope")
+        verbose_name_plural = _("idempotency envelopes")
+
+    def __str__(self) -> str:
+        return str(self.pk)

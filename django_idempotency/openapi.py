@@ -23,6 +23,9 @@ from .exceptions import (
     KeyInvalidError,
     KeyMissingError,
     KeyReusedError,
+    OperationFailedError,
+    OperationPendingError,
+    OutcomeUnknownError,
     QuotaExceededError,
     Remedy,
     UnavailableError,
@@ -32,6 +35,7 @@ from .policy import Options, Policy
 from .problems import PROBLEM_TYPE, problem_details
 from .protection import described_policy
 from .responses import NO_OUTCOME, REPLAYED_HEADER
+from .status import State
 
 if TYPE_CHECKING:
     from drf_spectacular.openapi import AutoSchema as _Base
@@ -44,7 +48,9 @@ Errors = Collection[type[IdempotencyError]]
 #: Every refusal, by its status.
 ERRORS: Errors = (
     *(KeyMissingError, KeyInvalidError, InProgressError, AttemptsExhaustedError),
-    *(KeyErasedError, KeyReusedError, QuotaExceededError, UnavailableError),
+    *(OperationFailedError, OutcomeUnknownError),
+    *(KeyErasedError, KeyReusedError, QuotaExceededError),
+    *(OperationPendingError, UnavailableError),
 )
 _KEY: Schema = {"type": "string", "minLength": 1, "maxLength": MAX_LENGTH, "pattern": PATTERN}
 _REPLAYED: Schema = {
@@ -55,6 +61,11 @@ _ECHO: Schema = {"description": "The key, as it was sent.", "schema": {"type": "
 _RETRY_AFTER: Schema = {
     "description": "After so many seconds the same request may be sent again, with the same key.",
     "schema": {"type": "integer", "minimum": 0},
+}
+
+_LOCATION: Schema = {
+    "description": "Where to ask for the operation's state and, in the end, its response.",
+    "schema": {"type": "string", "format": "uri-reference"},
 }
 
 
@@ -72,8 +83,12 @@ def _errors_of(policy: Policy) -> Errors:
     """The refusals that a client of this operation may see."""
     never = {
         KeyMissingError: not policy.required,
-        AttemptsExhaustedError: policy.max_attempts is None,
+        AttemptsExhaustedError: policy.max_attempts is None and policy.respond == "result",
         QuotaExceededError: policy.max_keys_per_scope is None,
+        # A view with steps commits by itself; whether one that does has any, only its code tells.
+        OperationFailedError: policy.atomic,
+        OutcomeUnknownError: policy.atomic,
+        OperationPendingError: policy.atomic,
     }
     return [error for error in ERRORS if not never.get(error)]
 
@@ -162,6 +177,8 @@ class AutoSchemaMixin(_Base):
         if operation and policy is not None:
             self._mark_replays(operation["responses"], policy)
             self._add_refusals(operation["responses"], policy)
+            if policy.respond == "accepted":
+                self._add_acceptance(operation["responses"])
             operation["responses"] = dict(sorted(operation["responses"].items()))
         return operation
 
@@ -186,6 +203,21 @@ class AutoSchemaMixin(_Base):
         for status, errors in groupby(_errors_of(policy), lambda error: str(error.status)):
             refusal = self._refusal(list(errors))
             responses[status] = _merged(_documented(responses, status), refusal)
+
+    def _add_acceptance(self, responses: Schema) -> None:
+        members = {
+            "id": {"type": "string", "format": "uuid"},
+            "state": _enum([State.ACCEPTED.value]),
+            "url": {"type": "string", "format": "uri-reference"},
+        }
+        operation = {"type": "object", "properties": members, "required": list(members)}
+        ref = self._component("IdempotencyAcceptedOperation", operation)
+        acceptance = {
+            "description": "The request is stored and will be run; Location tells how far it came.",
+            "headers": {"Location": _LOCATION, "Retry-After": _RETRY_AFTER},
+            "content": {"application/json": {"schema": ref}},
+        }
+        responses["202"] = _merged(_documented(responses, "202"), acceptance)
 
     def _refusal(self, errors: Errors) -> Schema:
         may_be_retried = any(error.retry_after is not None for error in errors)

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import timedelta
+from types import MethodType
 from typing import Any, cast
 
 from django.core.exceptions import ImproperlyConfigured
@@ -52,15 +53,26 @@ class Policy:
     # StoredResponse to StoredResponse, which stands in a layer above.
     redact: Callable[[Any], Any] | None = None
     max_keys_per_scope: int | None = None
+    keep_request: bool = False
+    respond: str = "result"
 
     @property
     def headers(self) -> tuple[str, ...]:
         """The names of the request headers that may carry the key."""
         return (self.header,) if isinstance(self.header, str) else tuple(self.header)
 
+    @property
+    def keeps_request(self) -> bool:
+        """Whether the request is stored until its operation is finished."""
+        return self.keep_request or self.respond == "accepted"
+
     def for_a_person(self) -> "Policy":
         """The same, where the second of two clicks is to show what came of the first."""
         return self if self.wait is not None else replace(self, wait=_PATIENCE_OF_A_PERSON)
+
+    def for_a_completer(self) -> "Policy":
+        """The same, where nobody waits for the reply."""
+        return replace(self, wait=None, respond="result", keep_request=True)
 
     def for_a_coroutine(self) -> "Policy":
         """The same without a transaction, which cannot be held while others use its thread."""
@@ -135,6 +147,8 @@ _RULES: dict[str, tuple[str, Callable[[object], bool]]] = {
         "a whole number from 1, or None",
         lambda value: value is None or _is_number(value, 1),
     ),
+    "keep_request": ("True or False", lambda value: isinstance(value, bool)),
+    "respond": ('"result" or "accepted"', lambda value: value in ("result", "accepted")),
 }
 
 _CALLABLES = frozenset(("get_key", "scope", "fingerprint", "keep_response", "using", "redact"))
@@ -172,11 +186,22 @@ def _configured() -> Policy:
     return Policy(**{option: setting(option) for option in options if conf.is_overridden(option)})
 
 
+@functools.lru_cache(1024)
+def _resolved(options: tuple[tuple[str, Any], ...]) -> Policy:
+    return replace(_configured(), **dict(options))
+
+
 def resolve(options: Options) -> Policy:
     """The policy of a view that was given these options."""
-    return replace(_configured(), **options) if options else _configured()
+    if not options:
+        return _configured()
+    # A method of one request's view must not be remembered, and a list cannot be.
+    if any(isinstance(value, MethodType | list | set) for value in options.values()):
+        return replace(_configured(), **options)
+    return _resolved(tuple(options.items()))
 
 
 def forget_settings(**kwargs: Any) -> None:
     """Make the next request read the settings anew; receives ``setting_changed``."""
     _configured.cache_clear()
+    _resolved.cache_clear()

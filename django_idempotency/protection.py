@@ -48,7 +48,8 @@ def _layers(
     yield from outside
     yield getattr(type(view), OPTIONS, None)
     for cls in type(view).__mro__:
-        yield getattr(vars(cls).get("dispatch"), OPTIONS, None)
+        if (dispatch := vars(cls).get("dispatch")) is not None:
+            yield getattr(dispatch, OPTIONS, None)
     yield of_dispatch
     yield getattr(handler_of(view, method), OPTIONS, None)
 

@@ -16,7 +16,7 @@ from django.template.response import SimpleTemplateResponse
 
 from .exceptions import StreamingResponseError
 from .policy import Policy
-from .store import StoredResponse
+from .rows import StoredResponse
 
 #: Statuses that say "not like this" or "not now": the client may mend the request or come back.
 NO_OUTCOME = frozenset(

@@ -7,11 +7,23 @@ Texts are built once per alias, because compiling a query costs more than runnin
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from .dialects import Dialect
-from .models import IdempotencyCount, IdempotencyRecord, Status
+from .models import (
+    IdempotencyCount,
+    IdempotencyEnvelope,
+    IdempotencyRecord,
+    IdempotencyStep,
+    Status,
+    StepStatus,
+)
 
-_GUARD = "id = %(id)s AND token = %(holder)s AND status = %(held)s"
-_BEGUN = "error = 'begun'"
 _RUNNING = f"'{Status.IN_PROGRESS.value}'"
+_RELEASED = f"'{Status.RELEASED.value}'"
+_HELD = "id = %(id)s AND token = %(holder)s"
+#: The claim of a live owner, and a record as it was found.
+_GUARD = f"{_HELD} AND status = {_RUNNING}"
+_AS_FOUND = f"{_HELD} AND status = %(held)s"
+_BEGUN = "error = 'begun'"
+_OVER = f"'{StepStatus.COMPLETED.value}', '{StepStatus.FAILED.value}'"
 #: The columns that every claim writes.
 _TERMS = ("token", "fingerprint", "attempts", "atomic", "method", "path")
 _OWN = ("scope", "key")
@@ -25,6 +37,8 @@ class _Words:
         self._dialect = dialect
         self._quote = connection.ops.quote_name
         self.table = self._quote(IdempotencyRecord._meta.db_table)
+        self.steps = self._quote(IdempotencyStep._meta.db_table)
+        self.envelopes = self._quote(IdempotencyEnvelope._meta.db_table)
 
     def _update_free(self, changes: str, condition: str) -> str:
         return self._dialect.update_free.format(
@@ -33,6 +47,15 @@ class _Words:
 
     def _delete_free(self, condition: str) -> str:
         return self._dialect.delete_free.format(table=self.table, condition=condition)
+
+    def _delete_parts(self, parts: str, condition: str) -> str:
+        """Delete what belongs to the records of a condition, and keep those locked."""
+        return self._dialect.delete_parts.format(
+            table=self.table, parts=parts, condition=f"{condition} AND {self._has(parts)}"
+        )
+
+    def _has(self, parts: str) -> str:
+        return f"EXISTS (SELECT 1 FROM {parts} WHERE {parts}.record_id = {self.table}.id)"
 
     def _value(self, column: str) -> str:
         return f"%({column})s" + self._dialect.casts.get(column, "")
@@ -48,24 +71,37 @@ class Texts(_Words):
     def __init__(self, connection: BaseDatabaseWrapper, dialect: Dialect) -> None:
         super().__init__(connection, dialect)
         self.mark = f" AND {_BEGUN}" if dialect.marks else ""
-        self.insert = self._insert(dialect.insert_from)
-        self.insert_unflushed = self._insert(dialect.insert_from_unflushed)
-        own = {"table": self.table, "mark": _BEGUN, "guard": _GUARD}
+        d, columns = dialect, self._columns("NULL")
+        self.insert = self._insert(d.insert)
+        self.joined = self._insert(d.insert_and_read, columns=columns)
+        # In a transaction of the caller's the lock that is found free would stay locked.
+        asking = self._columns(self._is_alive())
+        self.claim = f"{d.hurried}; {self._insert(d.insert_and_read, columns=asking)}"
+        self.claim_unflushed = f"{d.unflushed}; {self.claim}"
+        prepared = {"columns": asking, "settings": d.settings}
+        self.prepared = self._insert(d.insert_or_read, **prepared)
+        prepared["settings"] = d.settings_unflushed
+        self.prepared_unflushed = self._insert(d.insert_or_read, **prepared)
+        own = {"table": self.table, "changes": _BEGUN, "condition": _GUARD}
         self.heartbeat = dialect.heartbeat.format(**own)
         self.heartbeat_nowait = dialect.heartbeat_nowait.format(**own)
-        self.read = (
-            f"SELECT fingerprint, status, token, attempts, atomic, {dialect.age},"
-            f" lease_expires_at <= {dialect.now}, expires_at <= {dialect.now}, {dialect.touched},"
-            f" response_status, response_headers, response_body, response_codec FROM {self.table}"
-            " WHERE id = %(id)s"
-        )
+        self.read = f"SELECT {columns} FROM {self.table} WHERE id = %(id)s"
         self.complete = self._complete() + f" WHERE {_GUARD}"
         self.release = (
-            f"UPDATE {self.table} SET status = %(status)s, error = '', attempts = attempts - 1"
+            f"UPDATE {self.table} SET status = {_RELEASED}, error = '', attempts = attempts - 1"
             f" WHERE {_GUARD}"
         )
-        self.release_late = self._update_free("status = %(status)s, error = %(error)s", _GUARD)
+        self.complete_and_commit = self._and_commit(self.complete)
+        self.release_and_commit = self._and_commit(self.release)
+        self.release_late = self._update_free(f"status = {_RELEASED}, error = %(error)s", _GUARD)
         self.take = self._take()
+        self.forget_steps = f"DELETE FROM {self.steps} WHERE record_id = %(id)s"
+        self.forget_envelope = f"DELETE FROM {self.envelopes} WHERE record_id = %(id)s"
+        envelope = f"EXISTS(SELECT 1 FROM {self.envelopes} WHERE record_id = %(id)s)"
+        self.has_envelope = f"SELECT {envelope}"
+        self.is_unfinished = (
+            f"SELECT EXISTS(SELECT 1 FROM {self.steps} WHERE record_id = %(id)s) OR {envelope}"
+        )
 
     def _times(self) -> dict[str, str]:
         """What a claim makes of the clock."""
@@ -76,15 +112,42 @@ class Texts(_Words):
             "expires_at": d.later.format("life"),
         }
 
-    def _insert(self, source: str) -> str:
+    def _columns(self, alive: str) -> str:
+        d = self._dialect
+        return (
+            "fingerprint, status, token, attempts, atomic,"
+            f" {d.since.format('claimed_at')}, lease_expires_at <= {d.now},"
+            f" {d.since.format('expires_at')}, {self._touched()}, {alive},"
+            " response_status, response_headers, response_body, response_codec"
+        )
+
+    def _touched(self) -> str:
+        return self._dialect.touched.format(table=self.table)
+
+    def _is_alive(self) -> str:
+        """Of an owner who seems dead, whether he is; of others, nothing."""
+        d = self._dialect
+        old = f"{d.since.format('claimed_at')} >= {d.grace}"
+        return (
+            f"CASE WHEN status = {_RUNNING} AND atomic AND token <> {self._value('token')}"
+            f" AND ({self._touched()} OR {old}) THEN NOT {d.probing} END"
+        )
+
+    def _insert(self, form: str, columns: str = "", settings: str = "") -> str:
         d = self._dialect
         values = {name: self._value(name) for name in (*_IDENTITY, *_TERMS)}
         values |= {"status": _RUNNING, "created_at": d.now, **self._times()}
         values |= dict.fromkeys(("error", "response_codec"), "''")
-        return (
-            f"{d.insert_prefix}INSERT INTO {self.table} ({', '.join(map(self._quote, values))})"
-            f" SELECT {', '.join(values.values())} {source} {d.on_conflict}"
+        return form.format(
+            table=self.table,
+            names=", ".join(map(self._quote, values)),
+            values=", ".join(values.values()),
+            columns=columns,
+            settings=settings,
         )
+
+    def _and_commit(self, statement: str) -> str:
+        return self._dialect.and_commit.format(statement=statement)
 
     def _take(self) -> str:
         d = self._dialect
@@ -97,7 +160,7 @@ class Texts(_Words):
         values |= dict.fromkeys(answer, "NULL")
         return self._update_free(
             ", ".join(f"{name} = {value}" for name, value in values.items()),
-            f"{_GUARD} AND (status <> {_RUNNING} OR atomic OR lease_expires_at <= {d.now})",
+            f"{_AS_FOUND} AND (status <> {_RUNNING} OR atomic OR lease_expires_at <= {d.now})",
         )
 
     def _complete(self) -> str:
@@ -105,11 +168,66 @@ class Texts(_Words):
         kept = d.later.format("retention")
         # An unchanged expires_at, which is indexed, keeps PostgreSQL's update heap-only.
         return (
-            f"UPDATE {self.table} SET status = %(status)s, error = '', completed_at = {d.now},"
+            f"UPDATE {self.table} SET status = '{Status.COMPLETED.value}', error = '',"
+            f" completed_at = {d.now},"
             f" response_status = %(response_status)s, response_headers ="
             f" {self._value('response_headers')}, response_body = %(response_body)s,"
             f" response_codec = %(response_codec)s,"
             f" expires_at = CASE WHEN expires_at < {kept} THEN {kept} ELSE expires_at END"
+        )
+
+
+class StepTexts(_Words):
+    """The statements of the steps of one operation, for one alias."""
+
+    _COLUMNS = ("name", "kind", "status", "attempt", "input_digest", "output", "codec", "error")
+    _CHANGES = ("status", "attempt", "input_digest", "output", "codec", "error")
+
+    def __init__(self, connection: BaseDatabaseWrapper, dialect: Dialect) -> None:
+        super().__init__(connection, dialect)
+        self.load = (
+            f"SELECT {', '.join(map(self._quote, self._COLUMNS))} FROM {self.steps}"
+            " WHERE record_id = %(id)s"
+        )
+        beat = {
+            "table": self.table,
+            "changes": f"lease_expires_at = {dialect.later.format('lease')}",
+            "condition": _GUARD,
+        }
+        if dialect.marks:
+            beat["changes"] += ", error = %(mark)s"
+        self.beat = dialect.update.format(**beat)
+        self.beat_nowait = dialect.update_nowait.format(**beat)
+        # In the view's own transaction its first statement has left the mark.
+        marked = f"{_GUARD} AND error = %(mark)s" if dialect.marks else _GUARD
+        self.add, self.add_marked = self._add(_GUARD), self._add(marked)
+        self.change, self.change_marked = self._change(_GUARD), self._change(marked)
+
+    def _times(self) -> dict[str, str]:
+        now = self._dialect.now
+        return {
+            "started_at": self._dialect.later.format("began"),
+            "completed_at": f"CASE WHEN %(over)s THEN {now} ELSE NULL END",
+        }
+
+    def _add(self, guard: str) -> str:
+        values = {"record_id": "id"}
+        values |= {self._quote(name): self._value(name) for name in self._COLUMNS}
+        values |= {"token": "token"} | self._times()
+        return (
+            f"INSERT INTO {self.steps} ({', '.join(values)})"
+            f" SELECT {', '.join(values.values())} FROM {self.table} WHERE {guard}"
+        )
+
+    def _change(self, guard: str) -> str:
+        values = {self._quote(name): self._value(name) for name in self._CHANGES}
+        values |= {"token": self._value("holder")} | self._times()
+        changes = ", ".join(f"{name} = {value}" for name, value in values.items())
+        return (
+            f"UPDATE {self.steps} SET {changes}"
+            f" WHERE record_id = %(id)s AND {self._quote('name')} = %(name)s"
+            f" AND status NOT IN ({_OVER})"
+            f" AND EXISTS (SELECT 1 FROM {self.table} WHERE {guard})"
         )
 
 
@@ -124,14 +242,24 @@ class UpkeepTexts(_Words):
             f" AND status <> {_RUNNING} AND expires_at > {dialect.now}"
         )
         self.free = self._update_free(
-            "status = %(status)s, error = %(error)s",
+            f"status = {_RELEASED}, error = %(error)s",
             f"{_GUARD} AND (atomic OR lease_expires_at <= {dialect.now})",
         )
-        self.delete = self._delete_free(f"id = %(id)s AND {over}")
+        this = f"id = %(id)s AND {over}"
+        bare = f"NOT {self._has(self.steps)} AND NOT {self._has(self.envelopes)}"
+        self.delete = self._delete_free(f"{this} AND {bare}")
+        self.delete_parts = self._every_part(this)
         self.moment = f"SELECT {dialect.moment.format(dialect.later.format('age'))}"
         self.edge = self._edge("expires_at", dialect.moment, "expires_at <= %(until)s")
         window = "expires_at > %(low)s AND expires_at <= %(high)s"
-        self.purge = self._delete_free(f"{window} AND {over}")
+        # What is not finished and can be is left, however old it is.
+        finished = f"(status = '{Status.COMPLETED.value}' OR NOT {self._has(self.envelopes)})"
+        self.purge = self._delete_free(f"{window} AND {over} AND {bare}")
+        self.purge_parts = self._every_part(f"{window} AND {over} AND {finished}")
+        parts = f"(EXISTS(SELECT 1 FROM {self.steps}) OR EXISTS(SELECT 1 FROM {self.envelopes}))"
+        self.has_parts = f"SELECT {parts}"
+        # Asked once a statement instead of twice a row.
+        self.purge_bare = self._delete_free(f"{window} AND {over} AND NOT {parts}")
         self.abandoned = (
             f"SELECT COUNT(*) FROM {self.table} WHERE {window} AND status = {_RUNNING}"
             f" AND lease_expires_at <= {dialect.now}"
@@ -143,8 +271,13 @@ class UpkeepTexts(_Words):
         mine = f"scope = %(scope)s AND status <> {_RUNNING}"
         self.scope_edge = self._edge("id", "{}", mine)
         window_of_ids = f"{mine} AND id > %(low)s AND id <= %(high)s"
-        self.erase = self._update_free(self._erased(), window_of_ids)
-        self.forget = self._delete_free(window_of_ids)
+        self.ids_of = f"SELECT id FROM {self.table} WHERE {window_of_ids}"
+        self.erase_parts = self._every_part(window_of_ids)
+        self.erase = self._update_free(self._erased(), f"{window_of_ids} AND {bare}")
+        self.forget = self._delete_free(f"{window_of_ids} AND {bare}")
+
+    def _every_part(self, condition: str) -> tuple[str, ...]:
+        return tuple(self._delete_parts(parts, condition) for parts in (self.steps, self.envelopes))
 
     def _edge(self, column: str, spelling: str, condition: str) -> str:
         """Where a window ends that begins after ``low`` and skips rows before its last."""

@@ -4,14 +4,12 @@ A :class:`Store` speaks for one database alias. One method is one statement; wha
 for :mod:`django_idempotency.claims` to decide.
 """
 
-import functools
 import json
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from datetime import timedelta
-from enum import Enum, auto
+from functools import cache, partial
 from typing import Any
 
 from django.db import DatabaseError, connections, transaction
@@ -19,77 +17,18 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from .dialects import Dialect, dialect_of
 from .models import Status
+from .rows import Found, Inserted, Intent, StoredResponse, Terms, inserted
 from .statements import Texts
-
-
-@dataclass(frozen=True, slots=True)
-class Intent:
-    """What a request wants recorded: who asks (scope, key) and what (fingerprint, 32 bytes)."""
-
-    id: uuid.UUID
-    scope: str
-    key: str
-    fingerprint: bytes
-    method: str
-    path: str
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """How a claim is made: the owner's token, which attempt, and how long it is trusted."""
-
-    token: uuid.UUID
-    attempts: int
-    atomic: bool
-    lease: timedelta
-    retention: timedelta
-
-
-@dataclass(frozen=True, slots=True)
-class StoredResponse:
-    """A response's lasting parts. ``body`` is None where it was larger than the limit.
-
-    ``codec`` names what the body was encoded with; empty for the bytes as they were sent.
-    """
-
-    status: int
-    headers: list[tuple[str, str]]
-    body: bytes | None
-    codec: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A record as it was read; ages are by the database's clock, in seconds.
-
-    ``touched`` says that its owner has locked the row at least once (PostgreSQL tells).
-    """
-
-    fingerprint: bytes
-    status: Status
-    token: uuid.UUID
-    attempts: int
-    atomic: bool
-    age: float
-    lease_over: bool
-    expired: bool
-    touched: bool
-    response: StoredResponse | None
-
-
-class Inserted(Enum):
-    """What came of a claim's INSERT."""
-
-    OURS = auto()
-    LOST = auto()
-    LOCKED = auto()
 
 
 class RowLockedError(Exception):
     """Another transaction holds the row just now, which says nothing about whose it is."""
 
 
-@functools.cache
+_NOTHING = nullcontext()
+
+
+@cache
 def _words(alias: str) -> tuple[Dialect, Texts]:
     connection = connections[alias]
     dialect = dialect_of(connection)
@@ -114,24 +53,22 @@ class Store:
         return self.connection.in_atomic_block
 
     def _execute(self, text: str, params: Mapping[str, Any]) -> int:
-        with self.connection.cursor() as cursor:
+        with self.dialect.cursor(self.connection) as cursor:
             cursor.execute(text, params)
             return int(cursor.rowcount)
 
     def _contained(self) -> AbstractContextManager[None]:
         """An error inside leaves an outer transaction usable."""
-        return transaction.atomic(using=self.alias) if self.joined else nullcontext()
+        return transaction.atomic(using=self.alias) if self.joined else _NOTHING
 
     def _waiting(self, seconds: float | None) -> AbstractContextManager[None]:
         if seconds is None:
-            return nullcontext()
+            return _NOTHING
         return self.dialect.waiting(self.connection, seconds)
 
-    def _held(
-        self, record: uuid.UUID, holder: uuid.UUID, status: Status = Status.IN_PROGRESS
-    ) -> dict[str, Any]:
+    def _held(self, record: uuid.UUID, holder: uuid.UUID) -> dict[str, Any]:
         d = self.dialect
-        return {"id": d.uuid(record), "holder": d.uuid(holder), "held": status.value}
+        return {"id": d.uuid(record), "holder": d.uuid(holder)}
 
     def _terms(self, intent: Intent, terms: Terms) -> dict[str, Any]:
         d = self.dialect
@@ -149,15 +86,17 @@ class Store:
             "life": d.duration(terms.lease + terms.retention),
         }
 
-    def insert(self, intent: Intent, terms: Terms) -> Inserted:
-        """Claim a key nobody has used."""
-        d = self.dialect
+    def insert(self, intent: Intent, terms: Terms) -> Inserted | Found:
+        """Claim a key nobody has used; the record that stands in the way, if it shows itself."""
+        d, joined = self.dialect, self.joined
         params = self._terms(intent, terms)
-        unflushed = terms.atomic and not self.joined
-        text = self._texts.insert_unflushed if unflushed else self._texts.insert
         try:
-            with self._contained(), self._waiting(d.insert_wait(joined=self.joined)):
-                return Inserted.OURS if self._execute(text, params) == 1 else Inserted.LOST
+            with self._contained(), self._waiting(d.insert_wait(joined=joined)):
+                if not d.insert_and_read:
+                    made = self._execute(self._texts.insert, params) == 1
+                    return Inserted.OURS if made else Inserted.LOST
+                unflushed = terms.atomic and not joined
+                return inserted(self._insert_and_read(params, joined, unflushed))
         except DatabaseError as error:
             if d.is_locked(error):
                 return Inserted.LOCKED
@@ -165,12 +104,23 @@ class Store:
                 return Inserted.LOST
             raise
 
+    def _insert_and_read(self, params: Mapping[str, Any], joined: bool, unflushed: bool) -> Any:
+        texts, connection = self._texts, self.connection
+        if joined:
+            return self.dialect.execute_several(connection, texts.joined, params)
+        if not self.dialect.prepares(connection):
+            text = texts.claim_unflushed if unflushed else texts.claim
+            return self.dialect.execute_several(connection, text, params)
+        with self.dialect.cursor(connection) as cursor:
+            cursor.execute(texts.prepared_unflushed if unflushed else texts.prepared, params)
+            return cursor.fetchone()
+
     def read(self, record: uuid.UUID) -> Found | None:
         """The record as it stands committed."""
-        with self.connection.cursor() as cursor:
+        with self.dialect.cursor(self.connection) as cursor:
             cursor.execute(self._texts.read, {"id": self.dialect.uuid(record)})
             row = cursor.fetchone()
-        return None if row is None else _found(row)
+        return None if row is None else Found.of(row)
 
     def take(self, intent: Intent, found: Found, terms: Terms, *, anew: bool) -> bool:
         """Make the record ours if it is as ``found`` and nobody holds it; never waits.
@@ -180,32 +130,61 @@ class Store:
         if self._is_alive(found):
             return False
         params = self._terms(intent, terms) | {"anew": anew}
-        held = self._held(intent.id, found.token, found.status)
-        unchanged = nullcontext() if self.joined else self.dialect.unchanged(self.connection)
-        return self._if_free(self._texts.take, params | held, unchanged, wait=0.0)
+        held = self._held(intent.id, found.token) | {"held": found.status.value}
+        other = anew or found.fingerprint != intent.fingerprint
+        forget = (self._texts.forget_steps, self._texts.forget_envelope) if other else ()
+        return self._if_free((self._texts.take, *forget), params | held, self._unchanged, wait=0.0)
+
+    @property
+    def _unchanged(self) -> AbstractContextManager[None]:
+        return nullcontext() if self.joined else self.dialect.unchanged(self.connection)
+
+    def _says(self, text: str, record: uuid.UUID) -> bool:
+        with self.dialect.cursor(self.connection) as cursor:
+            cursor.execute(text, {"id": self.dialect.uuid(record)})
+            return bool(cursor.fetchone()[0])
+
+    def has_envelope(self, record: uuid.UUID) -> bool:
+        """Whether a completer may finish the operation."""
+        return self._says(self._texts.has_envelope, record)
+
+    def is_unfinished(self, record: uuid.UUID) -> bool:
+        """Whether an earlier attempt has left checkpoints, or a completer may make another."""
+        return self._says(self._texts.is_unfinished, record)
+
+    def wipe(self, record: uuid.UUID) -> None:
+        """Throw the envelope away: the operation is finished."""
+        self._execute(self._texts.forget_envelope, {"id": self.dialect.uuid(record)})
 
     def _is_alive(self, found: Found) -> bool:
         """Whether the owner of a running attempt is known to live."""
+        if found.alive is not None:
+            return found.alive
         vouched = found.status is Status.IN_PROGRESS and found.atomic
         if not vouched or self.joined or not self.dialect.probe:
             return False
-        with self.connection.cursor() as cursor:
+        with self.dialect.cursor(self.connection) as cursor:
             cursor.execute(self.dialect.probe, {"lock": _lock_of(found.token)})
             return not cursor.fetchone()[0]
 
     def _if_free(
         self,
-        text: str,
+        texts: Sequence[str],
         params: Mapping[str, Any],
         context: AbstractContextManager[None],
         *,
         wait: float,
     ) -> bool:
-        """Whether the row was there and free; ``wait`` is for databases without rows to skip."""
+        """Whether the row was there and free; then the other texts are run, too, as one with it.
+
+        ``wait`` is for databases without rows to skip.
+        """
         waiting = self._waiting(None if self.dialect.skips_locked else wait)
+        one = transaction.atomic(using=self.alias) if len(texts) > 1 else nullcontext()
         try:
-            with self._contained(), context, waiting:
-                return self._execute(text, params) == 1
+            with self._contained(), context, waiting, one:
+                first, *others = (partial(self._execute, text, params) for text in texts)
+                return first() == 1 and all(other() >= 0 for other in others)
         except DatabaseError as error:
             if self.dialect.is_locked(error) or self.dialect.is_lost(error):
                 return False
@@ -217,15 +196,17 @@ class Store:
         ``wait`` is in seconds; None waits for nothing. Raises RowLockedError.
         """
         text = self._texts.heartbeat_nowait if wait is None else self._texts.heartbeat
+        return self._hold(text, self._held(record, token) | {"lock": _lock_of(token)}, wait)
+
+    def _hold(self, text: str, params: Mapping[str, Any], wait: float | None) -> bool:
         try:
             with self._waiting(wait):
-                params = self._held(record, token) | {"lock": _lock_of(token)}
                 return self._execute(text, params) == 1
         except DatabaseError as error:
-            if self.dialect.skips_locked and self.dialect.is_locked(error):
+            # What cannot be serialized need not be lost: a new snapshot tells.
+            in_vain = self.dialect.is_locked(error) or self.dialect.is_lost(error)
+            if self.dialect.skips_locked and in_vain:
                 raise RowLockedError from error
-            if self.dialect.is_lost(error):
-                return False
             raise
 
     def watch(self, record: uuid.UUID, holder: uuid.UUID, seconds: float) -> None:
@@ -256,30 +237,51 @@ class Store:
         retention: timedelta,
         *,
         locked: bool,
+        commit: bool = False,
     ) -> bool:
         """Save the response if the record is this owner's.
 
-        ``locked`` says that :meth:`lock` holds it.
+        ``locked`` says that :meth:`lock` holds it; ``commit`` ends the transaction with it, which
+        takes a database that :attr:`can_commit`.
         """
         params = {
-            "status": Status.COMPLETED.value,
             "response_status": response.status,
             "response_headers": json.dumps(response.headers),
             "response_body": response.body,
             "response_codec": response.codec,
             "retention": self.dialect.duration(retention),
-        }
-        return self._settle(self._texts.complete, params | self._held(record, token), locked=locked)
+        } | self._held(record, token)
+        if commit:
+            return self._settle_and_commit(self._texts.complete_and_commit, params)
+        return self._settle(self._texts.complete, params, locked=locked)
 
-    def release(self, record: uuid.UUID, token: uuid.UUID, *, locked: bool) -> bool:
+    def release(
+        self, record: uuid.UUID, token: uuid.UUID, *, locked: bool, commit: bool = False
+    ) -> bool:
         """Free the key beside the writes of an attempt that was no outcome."""
-        params = self._held(record, token) | {"status": Status.RELEASED.value}
+        params = self._held(record, token)
+        if commit:
+            return self._settle_and_commit(self._texts.release_and_commit, params)
         return self._settle(self._texts.release, params, locked=locked)
+
+    @property
+    def can_commit(self) -> bool:
+        """Whether a statement that settles the record can take the COMMIT along."""
+        return bool(self.dialect.and_commit) and not self.dialect.prepares(self.connection)
 
     def _settle(self, text: str, params: Mapping[str, Any], *, locked: bool) -> bool:
         # MySQL rolls back a deadlocked transaction by itself, and a view may not care: its early
         # writes are gone then, and so is the mark.
         return self._execute(text + self._texts.mark if locked else text, params) == 1
+
+    def _settle_and_commit(self, text: str, params: Mapping[str, Any]) -> bool:
+        try:
+            self.dialect.execute_several(self.connection, text, params)
+        except DatabaseError as error:
+            if self.dialect.is_fenced(error):
+                return False
+            raise
+        return True
 
     def release_late(self, record: uuid.UUID, token: uuid.UUID, error: str) -> bool:
         """Free the key after a rollback, if nobody else holds or owns it; never waits.
@@ -287,32 +289,10 @@ class Store:
         (SQLite has no row to skip: there it waits a moment for its one lock, and after that for
         a retry to take the key over.)
         """
-        params = {"status": Status.RELEASED.value, "error": error}
-        params |= self._held(record, token)
-        return self._if_free(self._texts.release_late, params, nullcontext(), wait=0.25)
+        params = self._held(record, token) | {"error": error}
+        return self._if_free([self._texts.release_late], params, nullcontext(), wait=0.25)
 
 
 def _lock_of(token: uuid.UUID) -> int:
     """The number of an owner's advisory lock: as random as his token."""
     return int.from_bytes(token.bytes[:8], signed=True)
-
-
-def _found(row: Sequence[Any]) -> Found:
-    fingerprint, status, token, attempts, atomic, age, lease_over, expired, touched = row[:9]
-    return Found(
-        bytes(fingerprint),
-        Status(status),
-        token if isinstance(token, uuid.UUID) else uuid.UUID(token),
-        attempts,
-        bool(atomic),
-        float(age),
-        bool(lease_over),
-        bool(expired),
-        bool(touched),
-        None if row[9] is None else _response(*row[9:]),
-    )
-
-
-def _response(status: int, headers: str, body: Any, codec: str) -> StoredResponse:
-    pairs = [(name, value) for name, value in json.loads(headers)]
-    return StoredResponse(status, pairs, None if body is None else bytes(body), codec)

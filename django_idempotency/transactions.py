@@ -5,7 +5,7 @@ between may repeat the others' writes but never replays over missing ones.
 """
 
 from collections.abc import Collection, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any
 
@@ -35,26 +35,32 @@ def _is_inside_request_transaction(connection: BaseDatabaseWrapper) -> bool:
     return bool(connection.settings_dict["ATOMIC_REQUESTS"] and blocks) and not in_testcase
 
 
-@contextmanager
 def request_transactions(
     apart: Collection[str] = (), *, joined_only: bool = False
-) -> Iterator[list[str]]:
+) -> AbstractContextManager[list[str]]:
     """Django's transaction for each ATOMIC_REQUESTS alias that has none yet; yields these.
 
     Not for the aliases ``apart``; with ``joined_only`` for those inside a TestCase's own only. The
     records' database is the outermost, so that it commits last.
     """
-    first = router.db_for_write(IdempotencyRecord)
     missing = [
         alias
-        for alias in sorted(connections, key=lambda alias: alias != first)
-        if alias not in apart
+        for alias, its in connections.settings.items()
+        # A connection is made for each thread; what it is to be like stands beside.
+        if its["ATOMIC_REQUESTS"]
+        and alias not in apart
         and lacks_request_transaction(connections[alias])
         and (connections[alias].in_atomic_block or not joined_only)
     ]
+    return _opened(missing) if missing else nullcontext(missing)
+
+
+@contextmanager
+def _opened(missing: list[str]) -> Iterator[list[str]]:
+    first = router.db_for_write(IdempotencyRecord)
+    missing.sort(key=lambda alias: alias != first)
     with ExitStack() as stack:
-        if missing:
-            stack.callback(_outermost.reset, _outermost.set(missing[0]))
+        stack.callback(_outermost.reset, _outermost.set(missing[0]))
         for alias in missing:
             stack.enter_context(transaction.atomic(using=alias))
         yield missing
@@ -62,8 +68,13 @@ def request_transactions(
 
 def commits_last(alias: str) -> bool:
     """Whether no request transaction of another database is open around a claim on ``alias``."""
-    others = (connections[other] for other in connections if other != alias)
-    return _outermost.get() == alias or not any(map(_is_inside_request_transaction, others))
+    if _outermost.get() == alias:
+        return True
+    return not any(
+        its["ATOMIC_REQUESTS"] and _is_inside_request_transaction(connections[other])
+        for other, its in connections.settings.items()
+        if other != alias
+    )
 
 
 def is_doomed(alias: str) -> bool:

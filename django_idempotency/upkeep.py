@@ -5,17 +5,17 @@ What is live is never touched; :mod:`.maintenance` decides what is to be done, a
 
 import functools
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from typing import Any
 
-from django.db import connections
+from django.db import connections, transaction
 
 from .dialects import dialect_of
-from .models import Status
+from .rows import Found
 from .statements import UpkeepTexts
-from .store import Found, Store
+from .store import Store
 
 
 @functools.cache
@@ -44,12 +44,8 @@ class Upkeep(Store):
         """Release a record whose owner is dead, if it is as ``found``; never waits."""
         if self._is_alive(found):
             return False
-        params = self._held(record, found.token) | {
-            "status": Status.RELEASED.value,
-            "error": error,
-        }
-        unchanged = nullcontext() if self.joined else self.dialect.unchanged(self.connection)
-        return self._if_free(self._upkeep.free, params, unchanged, wait=0.0)
+        params = self._held(record, found.token) | {"error": error}
+        return self._if_free([self._upkeep.free], params, self._unchanged, wait=0.0)
 
     def expire(self, record: uuid.UUID) -> bool:
         """Let a finished record answer no more; the next request with its key runs anew."""
@@ -58,17 +54,40 @@ class Upkeep(Store):
     def delete(self, record: uuid.UUID) -> bool:
         """Delete one record that answers no more, if nobody holds it."""
         params = {"id": self.dialect.uuid(record), "limit": 1}
-        with self._latest():
-            return self._execute(self._upkeep.delete, params) == 1
+        texts = (*self._upkeep.delete_parts, self._upkeep.delete)
+        return self._whole(texts, params) == 1
 
-    def purge(self, low: Any, high: Any, limit: int) -> int:
+    def _whole(self, texts: Sequence[str], params: Mapping[str, Any]) -> int:
+        """Delete or wipe records with what belongs to them; how many records the last text met.
+
+        A record that somebody let go between two texts still has its parts, and is left.
+        """
+        # One statement is a transaction by itself, and holds its locks no longer.
+        is_one = len(texts) == 1
+        one = nullcontext() if is_one else transaction.atomic(using=self.alias, savepoint=False)
+        with self._latest(), one:
+            return [self._execute(text, params) for text in texts][-1]
+
+    def has_parts(self) -> bool:
+        """Whether any operation has steps or an envelope."""
+        return bool(self._value(self._upkeep.has_parts, {}))
+
+    def purge(self, low: Any, high: Any, limit: int, *, parts: bool = True) -> int:
         """Delete up to ``limit`` records that nobody holds, of those that expired in a window.
 
-        After ``low`` and not after ``high``: see :meth:`edge`. Returns how many it were.
+        After ``low`` and not after ``high``: see :meth:`edge`. Returns how many it were. Without
+        ``parts``, none while any operation has steps or an envelope.
         """
         params = {"low": low, "high": high, "limit": limit}
-        with self._latest():
-            return self._execute(self._upkeep.purge, params)
+        words = self._upkeep
+        texts = (*words.purge_parts, words.purge) if parts else (words.purge_bare,)
+        return self._whole((*self._unflushed, *texts), params)
+
+    @property
+    def _unflushed(self) -> tuple[str, ...]:
+        # What a crash of the server brings back has expired, and goes with the next clean-up.
+        text = "" if self.joined else self.dialect.unflushed
+        return (text,) if text else ()
 
     def moment(self, age: timedelta) -> Any:
         """The database's time so long ago, as it wants to have it back."""
@@ -90,6 +109,13 @@ class Upkeep(Store):
         """The id of the ``size``-th finished record of one caller after ``low``; None without."""
         return self._value(self._upkeep.scope_edge, {"scope": scope, "low": low, "skip": size - 1})
 
+    def ids_of(self, scope: str, low: Any, high: Any) -> list[uuid.UUID]:
+        """The ids of one caller's finished records in a window of ids."""
+        with self.connection.cursor() as cursor:
+            cursor.execute(self._upkeep.ids_of, {"scope": scope, "low": low, "high": high})
+            found = [row[0] for row in cursor.fetchall()]
+        return [value if isinstance(value, uuid.UUID) else uuid.UUID(value) for value in found]
+
     def erase(self, scope: str, low: Any, high: Any) -> int:
         """Wipe one caller's finished records in a window of ids, those that nobody holds.
 
@@ -97,11 +123,10 @@ class Upkeep(Store):
         were.
         """
         params = {"scope": scope, "low": low, "high": high, "fingerprint": b""}
-        with self._latest():
-            return self._execute(self._upkeep.erase, params | {"response_headers": "[]"})
+        texts = (*self._upkeep.erase_parts, self._upkeep.erase)
+        return self._whole(texts, params | {"response_headers": "[]"})
 
     def forget(self, scope: str, low: Any, high: Any, limit: int) -> int:
         """Delete up to ``limit`` of them instead; how many it were."""
         params = {"scope": scope, "low": low, "high": high, "limit": limit}
-        with self._latest():
-            return self._execute(self._upkeep.forget, params)
+        return self._whole((*self._upkeep.erase_parts, self._upkeep.forget), params)

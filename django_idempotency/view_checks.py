@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
+from uuid import UUID
 
 from asgiref.sync import iscoroutinefunction
 from django.apps import AppConfig
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.db import connections, router
-from django.urls import URLPattern, URLResolver, get_resolver
+from django.urls import NoReverseMatch, URLPattern, URLResolver, get_resolver, reverse
 
 from . import conf
 from .models import IdempotencyRecord
@@ -125,6 +126,23 @@ def check_hidden_doors(
                 " ATOMIC_REQUESTS: nobody sees them run, and failed attempts are not counted.",
                 hint="Put @idempotent on the class or above @api_view, or use the mixin.",
                 id="django_idempotency.W006",
+            )
+
+
+@register(Tags.urls)
+def check_accepting_views(
+    app_configs: Sequence[AppConfig] | None, **kwargs: Any
+) -> Iterator[CheckMessage]:
+    """E006: who is told that a request was accepted is told where to ask for it."""
+    accepting = [view for view, policy in _protected_views() if policy.respond == "accepted"]
+    try:
+        reverse("django_idempotency:operation", args=[UUID(int=0)])
+    except NoReverseMatch:
+        for callback in accepting:
+            yield Error(
+                f'{_name(callback)} has respond="accepted", and there is no URL for operations.',
+                hint='Add path("", include("django_idempotency.urls")), or api_urls, to the URLs.',
+                id="django_idempotency.E006",
             )
 
 

@@ -4,6 +4,10 @@
 ``SHOP_DATABASE``         SQLite's path (``var/shop.sqlite3``) or ``postgresql://user@host/name``
 ``SHOP_KITCHEN_LOG``      the file that counts bakings outside the database (``var/kitchen.log``)
 ``SHOP_BAKE_SECONDS``     how long a person waits while her cake is baked (``0``)
+``SHOP_PROVIDER_URL``     where payments, courier and mail are (``http://127.0.0.1:8001``)
+``SHOP_CALL_SECONDS``     how long the shop waits for an answer from there (``3``)
+``SHOP_LEASE_SECONDS``    how long a delivery that nobody works at is left alone (``10``)
+``SHOP_REDIS``            the URL of a Redis: replays are answered from there (none)
 ``SHOP_ATOMIC_REQUESTS``  ``1``: Django wraps every view in a transaction
 ``SHOP_DEBUG``            ``1``: Django's error pages
 ========================  =======================================================================
@@ -80,6 +84,17 @@ DATABASES: dict[str, dict[str, Any]] = {
         "ATOMIC_REQUESTS": _is_on("SHOP_ATOMIC_REQUESTS"),
     },
 }
+if _REDIS := os.environ.get("SHOP_REDIS"):
+    CACHES: dict[str, dict[str, Any]] = {
+        "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
+        "idempotency": {
+            "BACKEND": "django_redis.cache.RedisCache",
+            "LOCATION": _REDIS,
+            "OPTIONS": {"SOCKET_CONNECT_TIMEOUT": 0.1, "SOCKET_TIMEOUT": 0.1},
+        },
+    }
+    IDEMPOTENCY_CACHE = "idempotency"
+
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 LANGUAGE_CODE = "en"
@@ -114,3 +129,6 @@ SPECTACULAR_SETTINGS = {
 
 SHOP_KITCHEN_LOG = os.environ.get("SHOP_KITCHEN_LOG", str(_VAR / "kitchen.log"))
 SHOP_BAKE_SECONDS = float(os.environ.get("SHOP_BAKE_SECONDS", "0"))
+SHOP_CALL_SECONDS = float(os.environ.get("SHOP_CALL_SECONDS", "3"))
+SHOP_LEASE_SECONDS = float(os.environ.get("SHOP_LEASE_SECONDS", "10"))
+SHOP_PROVIDER_URL = os.environ.get("SHOP_PROVIDER_URL", "http://127.0.0.1:8001")

@@ -35,8 +35,15 @@ SURE, FROM_RECORD = "post", "_record"
 _AFTER = "after"
 
 Ids = list[uuid.UUID]
-#: Those for which it was done, and why it was not for others.
-Outcome = tuple[Ids, Counter[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Those for which it was done, why it was not for others, and what she should know."""
+
+    done: Ids
+    refused: Counter[str]
+    warning: Text = ""
 
 
 def _others(left: int, reason: Text) -> Counter[str]:
@@ -44,20 +51,23 @@ def _others(left: int, reason: Text) -> Counter[str]:
 
 
 def _expire(store: Upkeep, ids: Ids) -> Outcome:
-    done = maintenance.expire(store, ids)
-    return done, _others(len(ids) - len(done), _("In progress, or expired already."))
+    expired = maintenance.expire(store, ids)
+    others = _others(len(ids) - len(expired.ids), _("In progress, or expired already."))
+    warning = "" if expired.is_forgotten else _("The replay cache may answer for a while.")
+    return Outcome(expired.ids, others, warning)
 
 
 def _release(store: Upkeep, ids: Ids) -> Outcome:
     answers = {record: maintenance.release(store, record) for record in ids}
     done = [record for record, answer in answers.items() if answer is Released.DONE]
-    return done, Counter(str(a.reason) for a in answers.values() if a is not Released.DONE)
+    others = Counter(str(a.reason) for a in answers.values() if a is not Released.DONE)
+    return Outcome(done, others)
 
 
 def _delete(store: Upkeep, ids: Ids) -> Outcome:
     done = maintenance.delete(store, ids)
     reason = _("Still answering, or in progress: expire or release it first.")
-    return done, _others(len(ids) - len(done), reason)
+    return Outcome(done, _others(len(ids) - len(done), reason))
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +123,13 @@ class _Progress:
 
     done: int = 0
     refused: Counter[str] = field(default_factory=Counter)
+    warnings: set[str] = field(default_factory=set)
     rest_after: uuid.UUID | None = None
 
 
 def _batches(records: RecordQuerySet, after: uuid.UUID | None) -> Iterator[list[IdempotencyRecord]]:
     """By primary key: the action itself moves records in every other order."""
-    ordered = records.order_by("pk").only("pk", "scope", "key")
+    ordered = records.select_related(None).order_by("pk").only("pk", "scope", "key")
     while batch := list((ordered.filter(pk__gt=after) if after else ordered)[:BATCH]):
         yield batch
         after = batch[-1].pk
@@ -133,10 +144,12 @@ def _perform(request: HttpRequest, records: RecordQuerySet, action: RecordAction
     store, progress = Upkeep(records.db), _Progress()
     deadline = time.monotonic() + PATIENCE_SECONDS
     for batch in _batches(records, _after(request)):
-        done, refused = action.work(store, [record.pk for record in batch])
-        _log(request, [record for record in batch if record.pk in done], action)
-        progress.done += len(done)
-        progress.refused += refused
+        outcome = action.work(store, [record.pk for record in batch])
+        _log(request, [record for record in batch if record.pk in outcome.done], action)
+        progress.done += len(outcome.done)
+        progress.refused += outcome.refused
+        if outcome.warning:
+            progress.warnings.add(str(outcome.warning))
         if len(batch) == BATCH and time.monotonic() > deadline:
             progress.rest_after = batch[-1].pk
             break
@@ -158,18 +171,24 @@ def _report(
     for reason, count in did.refused.items():
         left = ngettext("%d was left alone.", "%d were left alone.", count) % count
         model_admin.message_user(request, f"{left} {reason}", messages.WARNING)
+    for warning in did.warnings:
+        model_admin.message_user(request, warning, messages.WARNING)
+
+
+def record_url(model_admin: "ModelAdmin[Any]", record: uuid.UUID | str) -> str:
+    """The page of the record with that primary key."""
+    return reverse(
+        "admin:django_idempotency_idempotencyrecord_change",
+        args=[quote(record)],
+        current_app=model_admin.admin_site.name,
+    )
 
 
 def _origin(model_admin: "ModelAdmin[Any]", request: HttpRequest) -> str:
     """Where she came from: a record's page, or the list as it was narrowed."""
     if FROM_RECORD not in request.POST:
         return request.get_full_path()
-    record = request.POST[ACTION_CHECKBOX_NAME]
-    return reverse(
-        "admin:django_idempotency_idempotencyrecord_change",
-        args=[quote(record)],
-        current_app=model_admin.admin_site.name,
-    )
+    return record_url(model_admin, request.POST[ACTION_CHECKBOX_NAME])
 
 
 def _confirmation(

@@ -1,4 +1,4 @@
-"""A stored response as plain text, which a template escapes: nothing of it ever runs or loads."""
+"""What is stored as plain text, which a template escapes: nothing of it ever runs or loads."""
 
 import json
 from dataclasses import dataclass
@@ -6,14 +6,17 @@ from dataclasses import dataclass
 from django.utils.translation import gettext_lazy as _
 
 from ..codecs import UndecodableError, decoded
-from ..store import StoredResponse
+from ..rows import StoredResponse
 from .standing import Text
 
 # More of it is for programs; a page with it all would be slow.
 _LONGEST_TEXT = 100_000
+# An operation may have many steps.
+_LONGEST_OUTPUT = 10_000
 _HEAD_BYTES = 256
 _ROW_BYTES = 16
 _BLANKS = frozenset("\t\n\r")
+_JSON = [("Content-Type", "application/json")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +69,12 @@ def _as_sent(stored: StoredResponse) -> StoredResponse | None:
         return None
 
 
-def body_of(stored: StoredResponse) -> Body:
+def output_of(data: bytes, codec: str) -> Body:
+    """What a step returned, for a person's eyes."""
+    return body_of(StoredResponse(0, _JSON, data, codec), longest=_LONGEST_OUTPUT)
+
+
+def body_of(stored: StoredResponse, *, longest: int = _LONGEST_TEXT) -> Body:
     """The body of a stored response for a person's eyes."""
     if stored.body is None:
         return Body(_("It was larger than the limit and is not stored."))
@@ -79,4 +87,4 @@ def body_of(stored: StoredResponse) -> Body:
     pretty = _pretty(text) if _media_type(stored).endswith("json") else None
     shown = text if pretty is None else pretty
     note = _("Text") if pretty is None else _("JSON, indented")
-    return Body(note, shown[:_LONGEST_TEXT], len(sent.body), len(shown) > _LONGEST_TEXT)
+    return Body(note, shown[:longest], len(sent.body), len(shown) > longest)

@@ -1,6 +1,6 @@
 """What the list can be narrowed to; each by one condition."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -13,6 +13,8 @@ from django.utils import timezone
 from django.utils.dateparse import parse_date, parse_datetime
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
+
+from ..models import RecordQuerySet
 
 FROM, UNTIL = "expires_from", "expires_until"
 #: Everything else in a URL is refused: a condition on a body would tell what is in it.
@@ -29,8 +31,19 @@ _RANGES: tuple[tuple[str | Promise, timedelta | None, timedelta | None], ...] = 
 )
 
 
+_STANDINGS: dict[str, Callable[[RecordQuerySet], RecordQuerySet]] = {
+    # What is accepted waits for its first attempt: nobody left it.
+    "stale": lambda records: records.stale(),
+    "expired": RecordQuerySet.expired,
+    "pending": lambda records: records.filter(envelope__due_at__isnull=False),
+    "given-up": lambda records: records.filter(
+        envelope__isnull=False, envelope__due_at__isnull=True
+    ),
+}
+
+
 class StandingFilter(admin.SimpleListFilter):
-    """What the database's clock makes of a status."""
+    """What the database's clock or the completer makes of a status."""
 
     title = _("standing")
     parameter_name = "standing"
@@ -39,11 +52,13 @@ class StandingFilter(admin.SimpleListFilter):
         return [
             ("stale", _("Stale: in progress beyond its lease")),
             ("expired", _("Expired: answers no more")),
+            ("pending", _("Pending: a completer finishes it")),
+            ("given-up", _("Given up: a person has to look")),
         ]
 
     def queryset(self, request: HttpRequest, queryset: Any) -> Any:
-        chosen = self.value()
-        return getattr(queryset, chosen)() if chosen in ("stale", "expired") else queryset
+        narrow = _STANDINGS.get(self.value() or "")
+        return narrow(queryset) if narrow else queryset
 
 
 def moment(text: str) -> datetime:

@@ -1,7 +1,7 @@
 """The list of records and the page of one."""
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.contrib import admin
 from django.contrib.admin.templatetags.admin_urls import admin_urlname
@@ -19,24 +19,21 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from ..models import IdempotencyRecord, RecordQuerySet, Status, UtcNow
-from ..store import StoredResponse
+from ..rows import StoredResponse
 from .actions import DELETE, EXPIRE, FROM_RECORD, RELEASE, RecordAction, carry_out
 from .bodies import body_of
 from .filters import LOOKUPS, UNTIL, ExpiryFilter, StandingFilter, moment_in
+from .operation import ShownSteps, steps_of
 from .pages import ORDER, RecordList
+from .routes import DecisionsAdmin
 from .search import HELP, search
-from .standing import clock, distance, standing, written
+from .standing import clock, distance, envelope_of, standing, written
 from .timeline import takeover, timeline
-
-if TYPE_CHECKING:
-    _ModelAdmin = admin.ModelAdmin[IdempotencyRecord]
-else:
-    _ModelAdmin = admin.ModelAdmin
 
 _STATUS_TEMPLATE = "admin/django_idempotency/idempotencyrecord/status.html"
 _SHORT_KEY, _SHORT_SCOPE, _SHORT_PATH = 22, 22, 40
-#: The parameter that asks for the stored response.
-_RESPONSE = "response"
+#: The parameters that ask for the stored response, and for what steps returned.
+_RESPONSE, _OUTPUTS = "response", "outputs"
 
 
 def _short(text: str, length: int) -> str:
@@ -50,7 +47,7 @@ def _distant(when: datetime, record: IdempotencyRecord) -> str:
 
 
 @admin.register(IdempotencyRecord)
-class IdempotencyRecordAdmin(_ModelAdmin):
+class IdempotencyRecordAdmin(DecisionsAdmin):
     """Looks at records, and does to them what :mod:`django_idempotency.maintenance` can do."""
 
     list_display = (
@@ -112,7 +109,8 @@ class IdempotencyRecordAdmin(_ModelAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[IdempotencyRecord]:
         """All records as their own database has them, without their stored responses."""
         records = super().get_queryset(request).using(router.db_for_write(self.model))
-        light = records.defer("response_body", "response_headers")
+        heavy = ("response_body", "response_headers", "envelope__request")
+        light = records.select_related("envelope").defer(*heavy)
         return light.annotate(now=UtcNow(), body_size=Length("response_body"))
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[RecordList]:
@@ -168,20 +166,41 @@ class IdempotencyRecordAdmin(_ModelAdmin):
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
     ) -> HttpResponse:
-        """The page of one record; its response only if asked for."""
+        """The page of one record; its response and its steps' outputs only if asked for."""
         record: IdempotencyRecord = kwargs["obj"]
         response = self._response(request, record) if _RESPONSE in request.GET else None
+        shows_outputs = _OUTPUTS in request.GET
+        steps = self._steps(request, record, with_outputs=shows_outputs)
+        envelope = envelope_of(record)
         context |= {
             "standing": standing(record),
-            "timeline": timeline(record),
-            "takeover": takeover(record),
+            # In progress, the protocol keeps its own marks there.
+            "error": record.error if record.status == Status.RELEASED else "",
+            "timeline": timeline(record, steps.steps),
+            "steps": steps,
+            "shows_outputs": shows_outputs,
+            "envelope": envelope,
+            "due": distance(envelope.due_at, clock(record)) if envelope and envelope.due_at else "",
+            "takeover": takeover(record, has_steps=bool(steps.steps)),
             "record_actions": self._record_actions(request, record),
             "from_record": FROM_RECORD,
+            "may_complete": self.has_complete_permission(request),
             "may_see_response": self.has_response_permission(request),
             "response": response,
             "body": body_of(response) if response else None,
         }
         return super().render_change_form(request, context, *args, **kwargs)
+
+    def _steps(
+        self, request: HttpRequest, record: IdempotencyRecord, *, with_outputs: bool
+    ) -> ShownSteps:
+        """The steps; what they returned for those who may see it, and the log says who did."""
+        if with_outputs and not self.has_response_permission(request):
+            raise PermissionDenied
+        steps = steps_of(record, with_outputs=with_outputs)
+        if with_outputs and steps.have_outputs:
+            self.log_change(request, record, gettext("Looked at what steps returned."))
+        return steps
 
     def _record_actions(
         self, request: HttpRequest, record: IdempotencyRecord

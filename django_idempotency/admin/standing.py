@@ -9,9 +9,16 @@ from django.utils.functional import Promise
 from django.utils.timesince import timesince
 from django.utils.translation import gettext_lazy as _
 
-from ..models import IdempotencyRecord, Status
+from ..models import IdempotencyEnvelope, IdempotencyRecord, Status
 
 Text = str | Promise
+_MARKS: dict[str, Text] = {
+    "accepted": _("accepted"),
+    "stale": _("stale"),
+    "expired": _("expired"),
+    "pending": _("pending"),
+    "given-up": _("given up"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +26,10 @@ class Standing:
     """A status, what the clock makes of it, and since when it is so."""
 
     status: Status
-    #: ``stale`` or ``expired``, or nothing.
+    #: ``accepted`` (nobody has begun), ``stale`` or ``expired``, or nothing.
     mark: str
+    #: ``pending`` or ``given-up`` where a completer is to finish it, or nothing.
+    completion: str
     since: datetime
     now: datetime
 
@@ -30,9 +39,14 @@ class Standing:
         return self.status.label
 
     @property
-    def mark_label(self) -> Text:
-        """What the clock makes of it in words."""
-        return {"stale": _("stale"), "expired": _("expired")}.get(self.mark, "")
+    def marks(self) -> list[tuple[str, Text]]:
+        """What the clock and the completer make of it, each with its words."""
+        return [(mark, _MARKS[mark]) for mark in (self.mark, self.completion) if mark]
+
+    @property
+    def is_left(self) -> bool:
+        """Whether nobody runs it, and nobody is trusted to."""
+        return self.status is Status.RELEASED or self.mark in ("stale", "accepted")
 
     @property
     def age(self) -> str:
@@ -47,17 +61,34 @@ def clock(record: IdempotencyRecord) -> datetime:
     return now
 
 
+def envelope_of(record: IdempotencyRecord) -> IdempotencyEnvelope | None:
+    """What is stored for a completer, if the record was read with it."""
+    envelope: IdempotencyEnvelope | None = getattr(record, "envelope", None)
+    return envelope
+
+
 def _mark(record: IdempotencyRecord, now: datetime) -> str:
-    if record.status == Status.IN_PROGRESS:
-        return "stale" if record.lease_expires_at <= now else ""
-    return "expired" if record.expires_at <= now else ""
+    if record.status != Status.IN_PROGRESS:
+        return "expired" if record.expires_at <= now else ""
+    if record.lease_expires_at > now:
+        return ""
+    return "stale" if record.attempts else "accepted"
+
+
+def _completion(record: IdempotencyRecord, mark: str) -> str:
+    envelope = envelope_of(record)
+    if envelope is None:
+        return ""
+    if envelope.due_at is None:
+        return "given-up"
+    return "pending" if record.status == Status.RELEASED or mark == "stale" else ""
 
 
 def standing(record: IdempotencyRecord) -> Standing:
     """How a record that was read with ``now`` stands."""
     now = clock(record)
-    since = record.completed_at or record.claimed_at
-    return Standing(Status(record.status), _mark(record, now), since, now)
+    since, mark = record.completed_at or record.claimed_at, _mark(record, now)
+    return Standing(Status(record.status), mark, _completion(record, mark), since, now)
 
 
 def duration(begin: datetime, end: datetime) -> str:

@@ -1,12 +1,14 @@
-"""The life of one key as its record tells it, and who may have it next."""
+"""The life of one key as its record and its steps tell it, and who may have it next."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from django.utils.translation import gettext_lazy as _
 
 from ..models import IdempotencyRecord, Status
-from .standing import Text, clock, distance, standing, written
+from .operation import ShownStep
+from .standing import Text, clock, distance, envelope_of, standing, written
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,40 +18,61 @@ class Moment:
     title: Text
     when: datetime | None
     note: Text = ""
+    step: ShownStep | None = None
     distance: str = ""
     is_over: bool = True
 
 
-def _moments(record: IdempotencyRecord) -> list[tuple[Text, datetime | None, Text]]:
-    claim = _("Claim of attempt %d") % record.attempts if record.attempts else _("Claim")
-    told: list[tuple[Text, datetime | None, Text]] = [
-        (_("First request"), record.created_at, f"{record.method} {record.path}"),
-        (claim, record.claimed_at, ""),
-    ]
+def _claim(record: IdempotencyRecord) -> Moment:
+    if standing(record).mark == "accepted":
+        return Moment(_("Accepted"), record.claimed_at, _("Nobody has begun to run it."))
+    title = _("Claim of attempt %d") % record.attempts if record.attempts else _("Claim")
+    return Moment(title, record.claimed_at)
+
+
+def _steps(steps: Iterable[ShownStep]) -> Iterable[Moment]:
+    return (Moment(step.kind, step.ended or step.began, step=step) for step in steps)
+
+
+def _ends(record: IdempotencyRecord) -> Iterable[Moment]:
+    """What is told of an attempt's end, and of what comes after it."""
     if record.status == Status.RELEASED:
-        told.append((_("Release"), None, record.error or _("The answer was no outcome.")))
+        yield Moment(_("Release"), None, record.error or _("The answer was no outcome."))
     if record.completed_at:
-        told.append((_("Response saved"), record.completed_at, str(record.response_status)))
-    told.append((_("End of the lease"), record.lease_expires_at, _vouching(record)))
-    return [*told, (_("Expiry"), record.expires_at, "")]
+        yield Moment(_("Response saved"), record.completed_at, str(record.response_status))
+    yield Moment(_("End of the lease"), record.lease_expires_at, _vouching(record))
+    envelope = envelope_of(record)
+    if envelope and envelope.due_at:
+        yield Moment(_("Due for a completer"), envelope.due_at, envelope.error)
+    yield Moment(_("Expiry"), record.expires_at)
 
 
 def _vouching(record: IdempotencyRecord) -> Text:
     return _("A row lock vouches for the claim.") if record.atomic else _("It alone is trusted.")
 
 
-def timeline(record: IdempotencyRecord) -> list[Moment]:
+def _last_sign(record: IdempotencyRecord, steps: Iterable[ShownStep]) -> datetime:
+    """The last that is known of the last attempt."""
+    signs = (step.began if step.is_told else step.ended or step.began for step in steps)
+    return max([record.claimed_at, *signs])
+
+
+def timeline(record: IdempotencyRecord, steps: list[ShownStep]) -> list[Moment]:
     """The moments of a record that was read with ``now``, in their order."""
-    now = clock(record)
-    # A release comes after its claim, whenever that was.
-    told = sorted(_moments(record), key=lambda moment: moment[1] or record.claimed_at)
+    now, last = clock(record), _last_sign(record, steps)
+    first = Moment(_("First request"), record.created_at, f"{record.method} {record.path}")
+    told = [first, _claim(record), *_steps(steps), *_ends(record)]
+    # A release comes after its attempt, whenever that was.
+    told.sort(key=lambda moment: moment.when or last)
     return [
-        Moment(title, when, note, distance(when, now) if when else "", not when or when <= now)
-        for title, when, note in told
+        replace(moment, distance=distance(when, now), is_over=when <= now)
+        if (when := moment.when)
+        else moment
+        for moment in told
     ]
 
 
-def takeover(record: IdempotencyRecord) -> Text:
+def takeover(record: IdempotencyRecord, *, has_steps: bool) -> Text:
     """Which request may run next with this key, and from when on."""
     place = standing(record)
     if place.mark == "expired":
@@ -58,14 +81,14 @@ def takeover(record: IdempotencyRecord) -> Text:
         text = _("Nobody before %(time)s: until then the same request gets the saved response.")
         return text % {"time": written(record.expires_at)}
     return (
-        _after_release(record)
+        _after_release(record, has_steps=has_steps)
         if place.status is Status.RELEASED
         else _from_owner(record, place.mark)
     )
 
 
-def _after_release(record: IdempotencyRecord) -> Text:
-    if record.atomic:
+def _after_release(record: IdempotencyRecord, *, has_steps: bool) -> Text:
+    if record.atomic and not has_steps:
         return _("The next request with this key runs at once, whatever it asks.")
     return _("The same request runs at once; another one is refused.")
 
@@ -75,7 +98,7 @@ def _from_owner(record: IdempotencyRecord, mark: str) -> Text:
         return _(
             "The same request, as soon as nobody holds the row: its owner, while it lives, does."
         )
-    if mark == "stale":
+    if mark in ("stale", "accepted"):
         return _("The same request, at once: the lease has ended.")
     text = _("Nobody before %(time)s, when the lease ends.")
     return text % {"time": written(record.lease_expires_at)}

@@ -3,6 +3,7 @@
 import signal
 import sys
 
+from testproject.provider.server import open_provider
 from testproject.serve import DEFAULT_ADDRESS
 
 from . import gunicorn_conf
@@ -12,7 +13,8 @@ from .server import open_shop
 
 _OPENING = """
 A cake shop on gunicorn ({workers} workers x {threads} threads), its order book in SQLite ({mode}).
-Cakes are counted in the database and in a log outside of it.
+Cakes are counted in the database and in a log outside of it. Payments, the courier and the mail are
+a process of their own, with a ledger of its own.
 """
 
 _CLOSING = """
@@ -40,12 +42,13 @@ def _show(scene: Scene, outcome: Outcome) -> None:
 
 def _play_all() -> bool:
     """Whether every scene ended as it should."""
-    with open_shop() as shop:
+    with open_provider() as provider, open_shop(provider=provider.address) as shop:
         mode = shop.books.journal_mode().upper()
         print(
             _OPENING.format(workers=gunicorn_conf.workers, threads=gunicorn_conf.threads, mode=mode)
         )
-        stage = Stage(shop, *(Customer.logged_in(shop, name) for name in ("demo", "guest")))
+        demo, guest = (Customer.logged_in(shop, name) for name in ("demo", "guest"))
+        stage = Stage(shop, provider, demo, guest)
         outcomes = []
         for scene in SCENES:
             outcomes.append(_play(scene, stage))

@@ -1,13 +1,19 @@
-"""The six scenes. Each plays one accident and says what it found, with the cakes counted twice."""
+"""The seven scenes. Each plays one accident and says what it found, with the cakes counted twice.
+
+What a cake to the door set in motion outside of the shop is counted in its partners' ledger.
+"""
 
 import os
 import signal
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 from uuid import UUID
 
 import httpx
+
+from testproject.provider.server import Provider
 
 from .books import Books
 from .customers import Customer, fresh_key
@@ -20,6 +26,9 @@ _BAKE_SECONDS = 1.5
 _BAKING_STARTS_WITHIN_SECONDS = 10.0
 # A lease is 60 seconds by default; a busy machine may take a moment.
 _AT_ONCE_SECONDS = 5.0
+# The courier does not pick up for longer than the worker lives.
+_RINGING_SECONDS = 10.0
+_FINISHED_WITHIN_SECONDS = 20.0
 # They belong to one transmission, not to the reply (RFC 9110, 7.6.1); the last marks the replay.
 _NOT_THE_REPLY = frozenset(("connection", "date", "keep-alive", "idempotent-replayed"))
 
@@ -40,9 +49,10 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Stage:
-    """Where a scene is played: a shop, and two people who order there."""
+    """Where a scene is played: a shop, its partners, and two people who order there."""
 
     shop: Shop
+    provider: Provider
     demo: Customer
     guest: Customer
 
@@ -59,6 +69,7 @@ class Stage:
 
 
 Scene = Callable[[Stage], Outcome]
+T = TypeVar("T")
 
 
 def _is_replay(reply: httpx.Response) -> bool:
@@ -135,13 +146,21 @@ def crowd(stage: Stage) -> Outcome:
     return Outcome(stage.counted("Alan"), facts, moral)
 
 
+def _eventually(ask: Callable[[], T], seconds: float, otherwise: str) -> T:
+    """The first answer that is one; raises RuntimeError when none comes in time."""
+    deadline = time.monotonic() + seconds
+    while not (answer := ask()):
+        if time.monotonic() > deadline:
+            raise RuntimeError(otherwise)
+        time.sleep(0.02)
+    return answer
+
+
 def _worker_that_bakes(stage: Stage, icing: str) -> int:
     """The process id of the worker that is baking; raises RuntimeError if it is not the shop's."""
-    deadline = time.monotonic() + _BAKING_STARTS_WITHIN_SECONDS
-    while not (bakings := stage.books.bakings(icing)):
-        if time.monotonic() > deadline:
-            raise RuntimeError("nobody bakes")
-        time.sleep(0.02)
+    bakings = _eventually(
+        lambda: stage.books.bakings(icing), _BAKING_STARTS_WITHIN_SECONDS, "nobody bakes"
+    )
     if bakings[0]["ppid"] != stage.shop.pid:
         raise RuntimeError("the worker that bakes is not the shop's")
     return int(bakings[0]["pid"])
@@ -198,6 +217,44 @@ def other_user(stage: Stage) -> Outcome:
     return Outcome(stage.counted("Joan"), facts, "her own cake and her own reply")
 
 
+def _done(stage: Stage) -> dict[str, int]:
+    """What the partners have done, all in all."""
+    services = {"charges": "charge", "pickups": "courier", "receipts": "receipt"}
+    done = {name: len(stage.provider.ledger(service)) for service, name in services.items()}
+    return done | {"refund": len(stage.provider.ledger("refunds"))}
+
+
+def left_half_way(stage: Stage) -> Outcome:
+    """(g) worker killed between charge and courier, client gone for good."""
+    order = {"cake": "carrot", "icing": "Rosalind", "address": "221b Baker Street"}
+    stage.provider.turn("pickups", "hang", times=1, seconds=_RINGING_SECONDS)
+    with stage.shop.completing():
+        first = stage.demo.deliver_in_background(fresh_key(), **order)
+        worker = _worker_that_bakes(stage, "Rosalind")
+        seconds = _BAKING_STARTS_WITHIN_SECONDS
+        _eventually(lambda: stage.provider.calls("pickups"), seconds, "nobody calls the courier")
+        os.kill(worker, signal.SIGKILL)
+        cut_off, left = isinstance(first.exception(), httpx.TransportError), _done(stage)
+        start = time.monotonic()
+        _eventually(
+            lambda: stage.provider.ledger("receipts"), _FINISHED_WITHIN_SECONDS, "nobody finishes"
+        )
+        waited = time.monotonic() - start
+    done = _done(stage)
+    facts = {
+        "the order was cut off": cut_off,
+        "with the money taken, and no courier": (left["charge"], left["courier"]) == (1, 0),
+        "1 cake, baked once": stage.books.count("Rosalind") == (1, 1),
+        "1 charge, 1 courier, 1 receipt, and no refund": tuple(done.values()) == (1, 1, 1, 0),
+    }
+    counted = ", ".join(f"{done[name]} {name}" for name in ("charge", "courier", "receipt"))
+    moral = (
+        f"worker {worker} died with the money taken and no courier called; nobody asked again, and"
+        f" the completer went on from there after {waited:.1f} s"
+    )
+    return Outcome(f"{stage.counted('Rosalind')}; {counted}", facts, moral)
+
+
 SCENES: tuple[Scene, ...] = (
     lost_without_key,
     lost_with_key,
@@ -205,4 +262,5 @@ SCENES: tuple[Scene, ...] = (
     killed_worker,
     other_cake,
     other_user,
+    left_half_way,
 )

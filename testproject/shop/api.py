@@ -26,13 +26,13 @@ MAX_BAKE_SECONDS = 5.0
 _VISIBLE = r"^[^\x00]*[^\s\x00-\x1f\x7f-\x9f][^\x00]*$"
 
 
-class IcingField(serializers.RegexField):
-    """A name that can be read; a number is none, though REST framework would make it one."""
+class VisibleField(serializers.RegexField):
+    """A text that can be read; a number is none, though REST framework would make it one."""
 
     default_error_messages = {"invalid": "Write something that can be seen."}
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(_VISIBLE, max_length=ICING_LENGTH, **kwargs)
+        super().__init__(_VISIBLE, **kwargs)
 
     def to_internal_value(self, data: Any) -> str:
         """The text, without white space around it."""
@@ -55,7 +55,7 @@ class SecondsField(serializers.FloatField):
 class OrderSerializer(serializers.ModelSerializer[Order]):
     """An order as programs write and read it."""
 
-    icing = IcingField()
+    icing = VisibleField(max_length=ICING_LENGTH)
     bake_seconds = SecondsField(
         min_value=0.0, max_value=MAX_BAKE_SECONDS, default=0.0, write_only=True
     )
@@ -102,10 +102,10 @@ class TokenView(ObtainAuthToken):
 
 
 class TooLateError(APIException):
-    """The order has been cancelled before."""
+    """The order has been cancelled before, or paid."""
 
     status_code = status.HTTP_409_CONFLICT
-    default_detail = "This order is not on the way any more."
+    default_detail = "This order is not on the way any more, or it is paid."
     default_code = "too_late"
 
 
@@ -165,7 +165,7 @@ class OrderViewSet(
     def cancel(self, request: Request, pk: str) -> Response:
         """Take a cake off the road; a second time that is too late."""
         order = self.get_object()
-        if not Order.objects.cancel(order):
+        if not Order.objects.cancel(order.pk):
             raise TooLateError
         order.refresh_from_db()
         return Response(self.get_serializer(order).data)

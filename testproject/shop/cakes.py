@@ -18,6 +18,11 @@ class Cake(TextChoices):
         """What it tastes of, in a few words."""
         return _DESCRIPTIONS[self]
 
+    @property
+    def price(self) -> int:
+        """What it costs at the door, in cents."""
+        return _PRICES[self]
+
 
 _DESCRIPTIONS = {
     Cake.STRAWBERRY: "Vanilla sponge, whipped cream, June on top",
@@ -26,4 +31,13 @@ _DESCRIPTIONS = {
     Cake.PISTACHIO: "Green as a garden, with a breath of rose water",
     Cake.CARROT: "Cinnamon, walnuts and a thick cream cheese hat",
     Cake.BLUEBERRY: "A baked cheesecake under a violet sky",
+}
+
+_PRICES = {
+    Cake.STRAWBERRY: 3200,
+    Cake.CHOCOLATE: 3600,
+    Cake.LEMON: 2400,
+    Cake.PISTACHIO: 3400,
+    Cake.CARROT: 2600,
+    Cake.BLUEBERRY: 2900,
 }

@@ -6,11 +6,13 @@ from typing import Self
 from django.conf import settings
 from django.db import models
 from django.urls import reverse
+from django.utils import timezone
 
 from .cakes import Cake
 
-# More letters than this do not fit on a cake.
+# More letters than this do not fit on a cake, or on an envelope.
 ICING_LENGTH = 40
+ADDRESS_LENGTH = 200
 
 
 class Origin(models.TextChoices):
@@ -20,11 +22,14 @@ class Origin(models.TextChoices):
     WITHOUT_KEY = "tunnel-without-key", "Tunnel, without a key"
     WITH_KEY = "tunnel-with-key", "Tunnel, with a key"
     API = "api", "API"
+    DELIVERY = "delivery", "API, to the door"
 
 
 class Status(models.TextChoices):
     """What became of an order."""
 
+    # To be brought to a door, and not yet paid.
+    ORDERED = "ordered", "Ordered"
     ON_THE_WAY = "on-the-way", "On the way"
     CANCELLED = "cancelled", "Cancelled"
 
@@ -44,9 +49,21 @@ class OrderQuerySet(models.QuerySet["Order"]):
         """Orders that came in by one of these doors."""
         return self.filter(origin__in=origins)
 
-    def cancel(self, order: "Order") -> bool:
-        """Whether the order was still on the way and is now cancelled."""
-        return bool(self.on_the_way().filter(pk=order.pk).update(status=Status.CANCELLED))
+    def cancel(self, pk: int) -> bool:
+        """Whether the order could still be cancelled, and now is; what is paid cannot."""
+        live = self.exclude(status=Status.CANCELLED).filter(pk=pk, paid_at=None)
+        return bool(live.update(status=Status.CANCELLED))
+
+    def pay(self, pk: int, charge: str, pickup: str) -> bool:
+        """Whether an order for a door was not cancelled meanwhile, and now is on the way."""
+        paid = {"charge": charge, "pickup": pickup, "paid_at": timezone.now()}
+        ordered = self.filter(pk=pk, status=Status.ORDERED)
+        return bool(ordered.update(status=Status.ON_THE_WAY, **paid))
+
+    def unpay(self, pk: int) -> None:
+        """Make an order for a door one that was never paid."""
+        unpaid = dict.fromkeys(("charge", "pickup", "paid_at"))
+        self.filter(pk=pk).update(status=Status.ORDERED, **unpaid)
 
 
 class Order(models.Model):
@@ -63,6 +80,13 @@ class Order(models.Model):
     )
     visitor = models.UUIDField(null=True, blank=True, db_index=True, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
+    # Of those that are brought to a door: where to, the price in cents, and by what names the
+    # partners know the charge and the pickup.
+    address = models.CharField(max_length=ADDRESS_LENGTH, blank=True)
+    price = models.PositiveIntegerField(null=True, blank=True, editable=False)
+    charge = models.UUIDField(null=True, blank=True, editable=False)
+    pickup = models.UUIDField(null=True, blank=True, editable=False)
+    paid_at = models.DateTimeField(null=True, blank=True, editable=False)
 
     objects = OrderQuerySet.as_manager()
 
@@ -75,3 +99,25 @@ class Order(models.Model):
     def get_absolute_url(self) -> str:
         """The page only who knows the ticket can find."""
         return reverse("shop:order", args=[self.ticket])
+
+    @property
+    def euros(self) -> str:
+        """The price for people."""
+        return f"{(self.price or 0) / 100:.2f} €"
+
+
+class Receipt(models.Model):
+    """The outbox: a receipt that is to be sent, written in one transaction with the payment."""
+
+    # No constraint refuses a second one: it would be seen.
+    order = models.ForeignKey(Order, models.CASCADE, related_name="receipts")
+    recipient = models.CharField(max_length=254)
+    # What the mail calls it; empty until it says that it was sent.
+    mail = models.UUIDField(null=True, blank=True, editable=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["-pk"]
+
+    def __str__(self) -> str:
+        return f"No. {self.order_id} to {self.recipient}"

@@ -43,7 +43,8 @@ class Command(RecordsCommand):
             type=duration,
             default=defaults.sleep,
             metavar="TIME",
-            help="a pause between two batches, in seconds if no unit is given; default: 0.01",
+            help="a pause between two batches, in seconds if no unit is given; default: a sixth"
+            " of what the last one took",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:

@@ -4,7 +4,8 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from django_idempotency.maintenance import erase
+from django_idempotency import conf
+from django_idempotency.maintenance import NotForgottenError, erase
 from django_idempotency.management.base import RecordsCommand, duration, name, positive
 from django_idempotency.models import IdempotencyRecord, Status
 from django_idempotency.upkeep import Upkeep
@@ -18,7 +19,10 @@ class Command(RecordsCommand):
         " but that a key was used, and it is refused with 410 until its retention is over. Records"
         " in progress are left: run it again later. Reads the whole table."
     )
-    codes = {1: "records are left, in progress or held: run it again later; or an error"}
+    codes = {
+        1: "records are left, in progress or held: run it again later; or an error",
+        4: "erased, but the replay cache has not confirmed it",
+    }
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
@@ -51,7 +55,14 @@ class Command(RecordsCommand):
             left = records.filter(status=Status.IN_PROGRESS).count()
         else:
             chosen = {name: options[name] for name in ("forget", "batch_size", "sleep")}
-            erased = erase(Upkeep(options["database"]), options["scope"], **chosen)
+            try:
+                erased = erase(Upkeep(options["database"]), options["scope"], **chosen)
+            except NotForgottenError as error:
+                raise CommandError(
+                    f"{error.erased} records erased, but the replay cache has not confirmed it: it"
+                    f" may answer in their stead for {conf.cache_max_age()} at most.",
+                    returncode=4,
+                ) from error
             left = records.count()
         text = f"{erased} records {'to erase' if options['dry_run'] else 'erased'}."
         self.answer(text, options, erased=erased, left=left, dry_run=options["dry_run"])

@@ -46,6 +46,7 @@ class Migration(migrations.Migration):
                             ("tunnel-without-key", "Tunnel, without a key"),
                             ("tunnel-with-key", "Tunnel, with a key"),
                             ("api", "API"),
+                            ("delivery", "API, to the door"),
                         ],
                         max_length=20,
                     ),
@@ -53,13 +54,22 @@ class Migration(migrations.Migration):
                 (
                     "status",
                     models.CharField(
-                        choices=[("on-the-way", "On the way"), ("cancelled", "Cancelled")],
+                        choices=[
+                            ("ordered", "Ordered"),
+                            ("on-the-way", "On the way"),
+                            ("cancelled", "Cancelled"),
+                        ],
                         default="on-the-way",
                         max_length=20,
                     ),
                 ),
                 ("visitor", models.UUIDField(blank=True, db_index=True, editable=False, null=True)),
                 ("created_at", models.DateTimeField(auto_now_add=True)),
+                ("address", models.CharField(blank=True, max_length=200)),
+                ("price", models.PositiveIntegerField(blank=True, editable=False, null=True)),
+                ("charge", models.UUIDField(blank=True, editable=False, null=True)),
+                ("pickup", models.UUIDField(blank=True, editable=False, null=True)),
+                ("paid_at", models.DateTimeField(blank=True, editable=False, null=True)),
                 (
                     "customer",
                     models.ForeignKey(
@@ -68,6 +78,31 @@ class Migration(migrations.Migration):
                         on_delete=django.db.models.deletion.CASCADE,
                         related_name="orders",
                         to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
+            ],
+            options={
+                "ordering": ["-pk"],
+            },
+        ),
+        migrations.CreateModel(
+            name="Receipt",
+            fields=[
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("recipient", models.CharField(max_length=254)),
+                ("mail", models.UUIDField(blank=True, editable=False, null=True)),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+                (
+                    "order",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="receipts",
+                        to="shop.order",
                     ),
                 ),
             ],

@@ -16,6 +16,6 @@ class Command(BaseCommand):
         """Run; a second time changes nothing."""
         call_command("migrate", verbosity=0, interactive=False)
         if not User.objects.filter(username="demo").exists():
-            User.objects.create_superuser("demo", password="demo")
+            User.objects.create_superuser("demo", "demo@cakes.example", "demo")
         if not User.objects.filter(username="guest").exists():
-            User.objects.create_user("guest", password="guest")
+            User.objects.create_user("guest", "guest@cakes.example", "guest")

@@ -1,0 +1,226 @@
+"""What a person decides about one operation: run its completer now, say how a step ended.
+
+Each is asked once more, refused in words, and written into the admin's log.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from django import forms
+from django.contrib import messages
+from django.contrib.admin.options import ModelAdmin
+from django.core.exceptions import ValidationError
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.template.defaultfilters import filesizeformat
+from django.template.response import TemplateResponse
+from django.urls import get_urlconf, set_urlconf
+from django.utils import timezone, translation
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+
+from .. import completer, conf, payloads, settling
+from ..completer import Completion
+from ..models import IdempotencyRecord, IdempotencyStep
+from ..settling import IN_DOUBT, Doubt, Settled
+from ..upkeep import Upkeep
+from .actions import SURE, record_url
+from .standing import Text, envelope_of
+
+_TEMPLATE = "admin/django_idempotency/idempotencyrecord/decision.html"
+#: The fields by which a page names a step as it was seen, and what is said of it.
+STEP, ATTEMPT, DECISION = "step", "attempt", "decision"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked before it is done, and the words for it."""
+
+    name: str
+    title: Text
+    consequence: Text
+    #: For the log.
+    entry: Text
+    done: Text = ""
+
+
+COMPLETE = Question(
+    "complete",
+    _("Run the completer now?"),
+    _(
+        "The stored request is made once more in the name of its user, and the operation goes on"
+        " after its last recorded step. This page waits for it."
+    ),
+    _("Ran the completer."),
+)
+DONE = Question(
+    "done",
+    _("Record the step as done?"),
+    _(
+        "It is never run again. The next attempt goes on after it, as if it had returned what you"
+        " write here."
+    ),
+    _("Step “%s” was recorded as done."),
+    _("The step is recorded as done: the next attempt goes on after it."),
+)
+NOT_DONE = Question(
+    "not_done",
+    _("Record the step as not done?"),
+    _("The next attempt runs it again. If it was done after all, it is done twice."),
+    _("Step “%s” was recorded as not done."),
+    _("The step is recorded as not done: the next attempt runs it again."),
+)
+_DECISIONS = {question.name: question for question in (DONE, NOT_DONE)}
+
+_TOLD: dict[Completion, tuple[int, Text]] = {
+    Completion.COMPLETED: (
+        messages.SUCCESS,
+        _("The operation is finished: its response is saved."),
+    ),
+    Completion.FAILED: (messages.ERROR, _("It came to an end that no other attempt changes.")),
+    Completion.REFUSED: (
+        messages.WARNING,
+        _("It was answered without an outcome: that is for its client to mend."),
+    ),
+    Completion.PENDING: (messages.WARNING, _("It is not finished yet, and is tried again later.")),
+    Completion.BUSY: (messages.WARNING, _("Nothing was done: somebody else runs it just now.")),
+    Completion.GIVEN_UP: (messages.ERROR, _("It cannot go on, and is not tried again.")),
+    Completion.GONE: (messages.WARNING, _("There is nothing to finish any more.")),
+}
+
+
+class OutputForm(forms.Form):
+    """What a step would have returned; ``cleaned_data`` has its JSON in bytes."""
+
+    output = forms.CharField(
+        label=_("Output"),
+        initial="null",
+        required=False,
+        widget=forms.Textarea(attrs={"rows": 6, "spellcheck": "false"}),
+        help_text=_("In JSON: what the step would have returned to its view."),
+    )
+
+    def clean_output(self) -> bytes:
+        """The same, as it would have been recorded."""
+        try:
+            value = json.loads(self.cleaned_data["output"].strip() or "null")
+            # Python reads and writes numbers that are none in JSON.
+            json.dumps(value, allow_nan=False)
+        except (ValueError, RecursionError) as error:
+            raise ValidationError(forms.JSONField.default_error_messages["invalid"]) from error
+        try:
+            return payloads.written("", value)
+        except ValueError as error:
+            text = _("It is longer than %s.") % filesizeformat(conf.max_step_bytes())
+            raise ValidationError(text) from error
+
+
+@contextmanager
+def _another_request() -> Iterator[None]:
+    """What another request leaves in its thread for itself is as it was, after the block."""
+    urls, zone = get_urlconf(), timezone.get_current_timezone()
+    with translation.override(translation.get_language()), timezone.override(zone):
+        try:
+            yield
+        finally:
+            set_urlconf(urls)
+
+
+def _ask(
+    model_admin: "ModelAdmin[Any]",
+    request: HttpRequest,
+    record: IdempotencyRecord,
+    question: Question,
+    **context: Any,
+) -> HttpResponse:
+    common = {
+        **model_admin.admin_site.each_context(request),
+        "opts": model_admin.opts,
+        "title": question.title,
+        "action": question,
+        "record": record,
+        "back_url": record_url(model_admin, record.pk),
+        "media": model_admin.media,
+    }
+    return TemplateResponse(request, _TEMPLATE, common | context)
+
+
+def complete(
+    model_admin: "ModelAdmin[Any]", request: HttpRequest, record: IdempotencyRecord
+) -> HttpResponse:
+    """Make the stored request once more, and say what came of it."""
+    if SURE not in request.POST:
+        return _ask(model_admin, request, record, COMPLETE)
+    told = completer.Completed(record.pk, Completion.GONE)
+    if envelope_of(record) is not None:
+        # It may take longer than this worker is allowed to live.
+        model_admin.log_change(request, record, str(COMPLETE.entry))
+        with _another_request():
+            told = completer.complete(_alias(record), record.pk)
+    level, text = _TOLD[told.completion]
+    error = f" ({told.error})" if told.error else ""
+    return _answered(model_admin, request, record, level, f"{text}{error}")
+
+
+def _alias(record: IdempotencyRecord) -> str:
+    return record._state.db or ""
+
+
+def _number(request: HttpRequest, name: str) -> int:
+    """A number of the form; -1 for what is none."""
+    text = request.POST.get(name, "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else -1
+
+
+def _seen(request: HttpRequest, record: IdempotencyRecord) -> tuple[Doubt, IdempotencyStep | None]:
+    """The step that a person saw, and how it is now."""
+    doubt = Doubt(record.pk, _number(request, STEP), _number(request, ATTEMPT))
+    rows = IdempotencyStep.objects.using(_alias(record)).filter(record=record, pk=doubt.step)
+    return doubt, rows.defer("output").first()
+
+
+def _refusal(doubt: Doubt, step: IdempotencyStep) -> Settled | None:
+    is_same = step.status in IN_DOUBT and step.attempt == doubt.attempt
+    return None if is_same else Settled.CERTAIN
+
+
+def _answered(
+    model_admin: "ModelAdmin[Any]",
+    request: HttpRequest,
+    record: IdempotencyRecord,
+    level: int,
+    text: Text,
+) -> HttpResponse:
+    model_admin.message_user(request, str(text), level)
+    return redirect(record_url(model_admin, record.pk))
+
+
+def _refused(
+    model_admin: "ModelAdmin[Any]", request: HttpRequest, record: IdempotencyRecord, why: Settled
+) -> HttpResponse:
+    nothing = gettext("Nothing was done.")
+    return _answered(model_admin, request, record, messages.WARNING, f"{nothing} {why.reason}")
+
+
+def settle(
+    model_admin: "ModelAdmin[Any]", request: HttpRequest, record: IdempotencyRecord
+) -> HttpResponse:
+    """Record what she found out about a step whose outcome nobody knows."""
+    question = _DECISIONS.get(request.POST.get(DECISION, ""))
+    doubt, step = _seen(request, record)
+    if question is None or step is None:
+        return _refused(model_admin, request, record, Settled.GONE)
+    if refusal := _refusal(doubt, step):
+        return _refused(model_admin, request, record, refusal)
+    form = OutputForm(request.POST if SURE in request.POST else None) if question is DONE else None
+    if SURE not in request.POST or (form and not form.is_valid()):
+        return _ask(model_admin, request, record, question, step=step, form=form)
+    output = form.cleaned_data["output"] if form else None
+    settled = settling.settle(Upkeep(_alias(record)), doubt, output=output)
+    if settled is not Settled.DONE:
+        return _refused(model_admin, request, record, settled)
+    model_admin.log_change(request, record, str(question.entry) % step)
+    return _answered(model_admin, request, record, messages.SUCCESS, question.done)
