@@ -16,7 +16,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq
 MANAGE := $(BIN)/python -m testproject.manage
 RINGS := $(BIN)/python -m tests.rings
 RING_NAMES := lint types layers sqlite sqlite-modes postgresql pgbouncer mariadb browser hammer \
-    base dist
+    operations redis base dist
 
 ##@ See it
 
@@ -25,8 +25,8 @@ demo: $(VENV)/.shop ## play lost replies, races and killed workers against the c
 	@$(BIN)/python -m testproject.demo
 
 .PHONY: serve
-serve: $(VENV)/.shop ## open the cake shop (user demo, password demo)
-	@$(BIN)/python -m testproject.serve
+serve: $(VENV)/.shop ## open the cake shop (user demo, password demo); REDIS=1: with a Valkey
+	@$(BIN)/python -m testproject.serve $(if $(REDIS),--redis)
 
 ##@ Test it
 
@@ -44,7 +44,9 @@ postgresql:   ## the test suite on a PostgreSQL that the tests start themselves
 pgbouncer:    ## contract, races and crashes behind PgBouncer (needs pgbouncer)
 mariadb:      ## the test suite on MariaDB (needs mariadb-server)
 browser:      ## forms in Chromium (needs chromium and chromium-driver)
-hammer:       ## 60 s of kills, freezes, cuts and restarts on each database
+hammer:       ## 20 s of kills, freezes, cuts and restarts on each database
+operations:   ## orders of several steps: kills, outages, deploys, on PostgreSQL and MariaDB
+redis:        ## cached replays on a Valkey that the tests start themselves
 base:         ## the contract without Django REST framework and django-redis
 dist:         ## the built wheel in an empty environment
 $(RING_NAMES): $(VENV)/.dev
@@ -57,6 +59,11 @@ tox: $(VENV)/.dev ## every supported Python and Django that is installed here
 .PHONY: chaos
 chaos: $(VENV)/.dev ## the hammer: make chaos SECONDS=600 DATABASE=mariadb SEED=7
 	@$(BIN)/python -m tests.chaos --seconds $(or $(SECONDS),60) --seed $(or $(SEED),1) \
+	    --database $(or $(DATABASE),postgresql) $(if $(CACHE),--cache $(CACHE)) $(ARGS)
+
+.PHONY: durable
+durable: $(VENV)/.dev ## 500 kills among orders of five steps: make durable KILLS=500 DATABASE=mariadb
+	@$(BIN)/python -m tests.durable --kills $(or $(KILLS),500) --seed $(or $(SEED),1) \
 	    --database $(or $(DATABASE),postgresql) $(ARGS)
 
 .PHONY: mutants
@@ -77,17 +84,9 @@ schemathesis: $(VENV)/.dev ## the shop's API against its own OpenAPI schema, for
 stripe: $(VENV)/.dev ## 200 calls of stripe-python through a tunnel that loses replies
 	@IDEMPOTENCY_TEST_CALLS=200 $(BIN)/python -m pytest -q -s tests/clients/test_stripe.py $(ARGS)
 
-.PHONY: races
-races: $(VENV)/.dev ## 64 racers and 96 duplicates, beside bare requests
-	@$(BIN)/python -m benchmarks.races $(ARGS)
-
-.PHONY: bench-cleanup
-bench-cleanup: $(VENV)/.dev ## cleanup of 500,000 of 1,000,000 records, beside 100 orders a second
-	@$(BIN)/python -m benchmarks.cleanup $(ARGS)
-
-.PHONY: bench-admin
-bench-admin: $(VENV)/.dev ## the admin's list on 1,000,000 records, beside 1,000
-	@$(BIN)/python -m benchmarks.admin $(ARGS)
+.PHONY: bench
+bench: $(VENV)/.bench ## measure all, and draw it: make bench ONLY="views load" QUICK=1
+	@$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(ONLY) $(if $(ARGS),-- $(ARGS))
 
 .PHONY: coverage
 coverage: $(VENV)/.dev ## the test suite on SQLite, with the lines it misses
@@ -108,6 +107,7 @@ format: $(VENV)/.dev ## let ruff sort imports, fix what it can and format
 .PHONY: migrations
 migrations: $(VENV)/.shop ## write the migrations that the models ask for
 	@$(MANAGE) makemigrations
+	@DJANGO_SETTINGS_MODULE=testproject.provider.settings $(MANAGE) makemigrations provider
 
 .PHONY: messages
 messages: $(VENV)/.shop ## update and compile the translations (needs gettext)
@@ -121,7 +121,7 @@ docs: $(VENV)/.dev ## build the documentation into docs/_build
 
 .PHONY: clean
 clean: ## remove everything that the commands above made
-	@rm -rf $(VENV) .tox build dist docs/_build *.egg-info htmlcov .coverage .coverage.* \
+	@rm -rf $(VENV) .bench .tox build dist docs/_build *.egg-info htmlcov .coverage .coverage.* \
 	    .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	@find django_idempotency testproject tests docs -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -143,6 +143,11 @@ $(VENV)/.shop: setup.cfg requirements/shop.txt
 $(VENV)/.dev: $(VENV)/.shop tests/requirements.txt $(wildcard requirements/*.txt)
 	@echo "installing the tools into $(VENV) ..."
 	@$(PIP) --requirement requirements/dev.txt
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.dev requirements/bench.txt
+	@echo "installing what draws the plots into $(VENV) ..."
+	@$(PIP) --requirement requirements/bench.txt
 	@touch $@
 
 .PHONY: venv

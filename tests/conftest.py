@@ -1,25 +1,40 @@
 """What the rings share: an effects log, ATOMIC_REQUESTS on and off, and a client with keys."""
 
+import gc
 import os
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.apps import apps
 from django.contrib.auth.models import Permission, User
-from django.contrib.contenttypes.management import create_contenttypes
 from django.contrib.contenttypes.models import ContentType
 from django.db import connections
-from django.db.models.signals import post_migrate
 from django.http import HttpResponse
-from django.test import Client
+from django.test import Client, TransactionTestCase
 from django.utils import translation
 
+from tests.flushing import flush_all
+
 Post = Callable[..., HttpResponse]
+
+_number = count()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """For runs on a database that plays no other part behind other doors."""
+    parser.addoption("--few-doors", action="store_true", help="the contract for some of the doors")
+
+
+def pytest_collection_finish() -> None:
+    """Thousands of tests are not looked through by each collection of garbage."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -30,17 +45,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason="needs Django REST framework"))
 
 
-def _forget_content_types(**kwargs: Any) -> None:
-    """A flush takes the rows away that Django remembers."""
-    ContentType.objects.clear_cache()
-
-
 @pytest.fixture(scope="session", autouse=True)
-def lean_flush() -> None:
-    """After each flush Django makes all permissions anew, which took most of the suite's time."""
-    post_migrate.disconnect(dispatch_uid="django.contrib.auth.management.create_permissions")
-    post_migrate.disconnect(create_contenttypes)
-    post_migrate.connect(_forget_content_types)
+def lean_flush() -> Iterator[None]:
+    """After each test only what it wrote is deleted."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TransactionTestCase, "_fixture_teardown", flush_all)
+        patch.setattr(TransactionTestCase, "_should_reload_connections", lambda case: False)
+        yield
 
 
 def staff(*permissions: str) -> User:
@@ -64,11 +75,18 @@ def default_language() -> Iterator[None]:
     translation.deactivate()
 
 
+@pytest.fixture(scope="session")
+def effects_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the logs of effects are: ``tmp_path`` would be a folder, and its removal, a test."""
+    return tmp_path_factory.mktemp("effects")
+
+
 @pytest.fixture(autouse=True)
-def effects_log(tmp_path: Path) -> Iterator[Path]:
+def effects_log(effects_folder: Path) -> Iterator[Path]:
     """An empty log of effects for each test."""
-    os.environ["EFFECTS_LOG"] = str(tmp_path / "effects.log")
-    yield tmp_path / "effects.log"
+    log = effects_folder / f"{next(_number)}.log"
+    os.environ["EFFECTS_LOG"] = str(log)
+    yield log
     del os.environ["EFFECTS_LOG"]
 
 

@@ -51,17 +51,20 @@ KILLS = "tests/crash/test_kills.py"
 ORDERS = "tests/concurrency/test_interleavings.py"
 WAITING = "tests/concurrency/test_waiting.py"
 OUTCOMES = "tests/contract/test_outcomes.py"
+STEPS = "tests/test_steps.py"
+CALLS = "tests/test_calls.py"
+CHECKPOINTS = "tests/test_checkpoints.py"
+UNDOS = "tests/test_undos.py"
+ONCE = "tests/test_at_most_once.py"
+ENVELOPES = "tests/test_envelopes.py"
+COMPLETER = "tests/test_completer.py"
+STEP_RACES = "tests/concurrency/test_steps.py"
+STEP_UPKEEP = "tests/test_step_upkeep.py"
 
 MUTANTS = (
     Mutant(
         "no-fence",
-        (
-            (
-                "statements",
-                "id = %(id)s AND token = %(holder)s AND status",
-                "id = %(id)s AND status",
-            ),
-        ),
+        (("statements", "id = %(id)s AND token = %(holder)s", "id = %(id)s"),),
         (CLAIMS,),
     ),
     Mutant(
@@ -76,7 +79,7 @@ MUTANTS = (
                 "attempts",
                 "                if fate is not Verdict.ROLL_BACK:\n"
                 "                    self.phase = _Phase.SAVE\n"
-                "                    self._settle(response, fate)\n"
+                "                    self._settle(response, fate, last=not others)\n"
                 "                self.phase = _Phase.COMMIT\n",
                 "                self.phase = _Phase.COMMIT\n"
                 "        if fate is not Verdict.ROLL_BACK:\n"
@@ -113,17 +116,16 @@ MUTANTS = (
         (
             (
                 "statements",
-                '"status = %(status)s, error = %(error)s", _GUARD',
-                '"status = %(status)s, error = %(error)s, response_status = NULL,'
-                ' response_headers = NULL, response_body = NULL, completed_at = NULL",'
-                ' "id = %(id)s AND token = %(holder)s"',
+                'error = %(error)s", _GUARD)',
+                "error = %(error)s, response_status = NULL, response_headers = NULL,"
+                ' response_body = NULL, completed_at = NULL", _HELD)',
             ),
         ),
         (CLAIMS, ORDERS),
     ),
     Mutant(
         "late-release-that-waits",
-        (("dialects", "{condition} FOR NO KEY UPDATE SKIP LOCKED)", "{condition})"),),
+        (("dialects/postgresql", "{condition} FOR NO KEY UPDATE SKIP LOCKED)", "{condition})"),),
         (ORDERS, KILLS),
     ),
     Mutant(
@@ -151,7 +153,7 @@ MUTANTS = (
         "delete-without-its-condition",
         (
             (
-                "dialects",
+                "dialects/postgresql",
                 '        "(SELECT ctid FROM {table} WHERE {condition} LIMIT %(limit)s'
                 ' FOR UPDATE SKIP LOCKED))"\n        " AND {condition}"\n',
                 '        "(SELECT ctid FROM {table} WHERE {condition} LIMIT %(limit)s))"\n',
@@ -181,12 +183,17 @@ MUTANTS = (
         (CLAIMS, ORDERS),
     ),
     Mutant(
+        "commit-without-its-fence",
+        (("dialects/postgresql", "WIDTH_BUCKET(0, 0, 1, COUNT(*)::integer)", "COUNT(*)"),),
+        (CLAIMS, ORDERS),
+    ),
+    Mutant(
         "raised-commit-taken-for-rolled-back",
         (
             (
                 "attempts",
-                "                return self._after_commit_raised(error)\n",
-                "                raise error\n",
+                "            return self._after_commit_raised(error)\n",
+                "            raise error\n",
             ),
         ),
         (KILLS,),
@@ -204,19 +211,22 @@ MUTANTS = (
     ),
     Mutant(
         "claims-in-the-view-s-transaction-never-flush",
-        (("store", "unflushed = terms.atomic and not self.joined", "unflushed = True"),),
+        (
+            ("store", "        if joined:\n", "        if False:\n"),
+            ("store", "unflushed = terms.atomic and not joined", "unflushed = True"),
+        ),
         (CLAIMS, ORDERS),
     ),
     Mutant(
         "record-read-from-the-replica",
-        (("execution", "router.db_for_write", "router.db_for_read"),),
+        (("admission", "router.db_for_write", "router.db_for_read"),),
         ("tests/faults/test_replicas.py",),
     ),
     Mutant(
         "waiters-on-the-row",
         (
             (
-                "dialects",
+                "dialects/postgresql",
                 'watch_text = "SELECT pg_advisory_xact_lock_shared({lock})"',
                 "watch_text = \"SELECT 1 FROM {table} WHERE id = '{id}' FOR SHARE\"",
             ),
@@ -235,7 +245,7 @@ MUTANTS = (
     ),
     Mutant(
         "serialization-failure-is-an-error",
-        (("dialects", 'in ("23505", "40001")', 'in ("23505",)'),),
+        (("dialects/postgresql", 'in ("23505", "40001")', 'in ("23505",)'),),
         (ORDERS, "tests/faults"),
     ),
     Mutant(
@@ -246,13 +256,13 @@ MUTANTS = (
     ),
     Mutant(
         "clock-of-the-server-s-zone",
-        (("dialects", 'now = "UTC_TIMESTAMP(6)"', 'now = "NOW(6)"'),),
+        (("dialects/mysql", 'now = "UTC_TIMESTAMP(6)"', 'now = "NOW(6)"'),),
         ("tests/faults/test_clocks.py",),
         "mariadb",
     ),
     Mutant(
         "insert-that-waits",
-        (("dialects", "SET STATEMENT innodb_lock_wait_timeout=0 FOR ", ""),),
+        (("dialects/mysql", "SET STATEMENT innodb_lock_wait_timeout=0 FOR ", ""),),
         (ORDERS, "tests/faults"),
         "mariadb",
     ),
@@ -281,7 +291,7 @@ MUTANTS = (
                 "params = self._held(",
             ),
             ("maintenance", "if not seems_dead(found, store.dialect.grace):", "if False:"),
-            ("dialects", " FOR NO KEY UPDATE SKIP LOCKED)", ")"),
+            ("dialects/postgresql", " FOR NO KEY UPDATE SKIP LOCKED)", ")"),
         ),
         ("tests/admin", "tests/test_commands.py"),
     ),
@@ -289,6 +299,287 @@ MUTANTS = (
         "tells-before-it-is-so",
         (("events", "    elif event.kind in _ONLY_READ:", "    elif True:"),),
         ("tests/test_events.py",),
+    ),
+    Mutant(
+        "step-without-a-beat",
+        (
+            (
+                "checkpoints",
+                "not self._journal.beat(claim.id, claim.terms.token, lease, wait=wait, mark=mark)",
+                "False",
+            ),
+        ),
+        (STEP_RACES, CHECKPOINTS),
+    ),
+    Mutant(
+        "beat-that-extends-no-lease",
+        (
+            (
+                "statements",
+                "f\"lease_expires_at = {dialect.later.format('lease')}\"",
+                '"lease_expires_at = lease_expires_at"',
+            ),
+        ),
+        (CHECKPOINTS,),
+    ),
+    Mutant(
+        "no-mark-on-a-step",
+        (
+            (
+                "statements",
+                'f"{_GUARD} AND error = %(mark)s" if dialect.marks else _GUARD',
+                "_GUARD",
+            ),
+        ),
+        (STEP_RACES, CHECKPOINTS),
+        "mariadb",
+    ),
+    Mutant(
+        "no-mark-on-a-failed-step",
+        (("statements", "self._change(marked)", "self._change(_GUARD)"),),
+        (STEP_RACES, CHECKPOINTS),
+        "mariadb",
+    ),
+    Mutant(
+        "one-mark-for-all-transactions-of-a-step",
+        (("checkpoints", 'f"step {uuid.uuid4().hex[:12]} {name}"', 'f"step {name}"'),),
+        (STEP_RACES, CHECKPOINTS),
+        "mariadb",
+    ),
+    Mutant(
+        "late-note-undoes-a-step",
+        (("statements", 'f" AND status NOT IN ({_OVER})"', '""'),),
+        (CHECKPOINTS,),
+    ),
+    Mutant(
+        "step-changed-by-a-stranger",
+        (("statements", 'f" AND EXISTS (SELECT 1 FROM {self.table} WHERE {guard})"', '""'),),
+        (CHECKPOINTS,),
+    ),
+    Mutant(
+        "checkpoint-in-its-own-commit",
+        (
+            (
+                "steps",
+                "                self._checkpoints.write(entry, mark=mark)\n"
+                "        self._remember(work, entry, block.result)\n",
+                "            self._checkpoints.record(entry)\n"
+                "        self._remember(work, entry, block.result)\n",
+            ),
+        ),
+        (CHECKPOINTS, STEPS),
+    ),
+    Mutant(
+        "first-attempt-loads-its-steps",
+        (("checkpoints", "= {} if is_first else None", "= None"),),
+        (CHECKPOINTS,),
+    ),
+    Mutant(
+        "rolled-back-step-without-a-key-is-done",
+        (("checkpoints", "        if is_doomed(self._using):", "        if False:"),),
+        (STEPS,),
+    ),
+    Mutant(
+        "first-result-as-it-was-returned",
+        (("steps", "payloads.read(text)", "result"),),
+        ("tests/test_payloads.py",),
+    ),
+    Mutant(
+        "recycling-keeps-steps",
+        (
+            (
+                "store",
+                "(self._texts.forget_steps, self._texts.forget_envelope) if other else ()",
+                "()",
+            ),
+        ),
+        (STEPS, STEP_RACES),
+    ),
+    Mutant(
+        "other-request-goes-on-with-the-steps-of-the-first",
+        (
+            (
+                "claims",
+                "    if not (same or step.anew) and store.is_unfinished(intent.id):\n"
+                "        raise KeyReusedError\n",
+                "",
+            ),
+        ),
+        (STEPS,),
+    ),
+    Mutant(
+        "downstream-key-with-the-attempt-in-it",
+        (
+            (
+                "steps",
+                "downstream_key(intent, work.first_name)",
+                'downstream_key(intent, f"{work.first_name} {self._checkpoints._claim.terms}")',
+            ),
+        ),
+        (CALLS,),
+    ),
+    Mutant(
+        "downstream-key-of-the-newest-name",
+        (("steps", "work.first_name", "work.name"),),
+        (CALLS,),
+    ),
+    Mutant(
+        "call-inside-a-transaction",
+        (("steps", "        self._refuse_transaction(work)\n", ""),),
+        (STEPS,),
+    ),
+    Mutant(
+        "lease-does-not-cover-the-call",
+        (("checkpoints", "            self.beat(duration)\n", "            self.beat()\n"),),
+        (CHECKPOINTS,),
+    ),
+    Mutant(
+        "lost-claim-makes-calls",
+        (("checkpoints", "if self._lost or age + duration >", "if age + duration >"),),
+        (STEP_RACES,),
+    ),
+    Mutant(
+        "fatal-is-retried",
+        (("retry", " and not isinstance(error, never)", ""),),
+        (UNDOS,),
+    ),
+    Mutant(
+        "pauses-without-jitter",
+        (("retry", "random.uniform(0, ", "max(0, "),),
+        ("tests/test_retry.py",),
+    ),
+    Mutant(
+        "undos-in-the-order-of-their-steps",
+        (
+            ("steps", "self._done[-1]", "self._done[0]"),
+            ("steps", "self._done.pop()", "self._done.pop(0)"),
+        ),
+        (UNDOS,),
+    ),
+    Mutant(
+        "failure-is-recorded-after-the-undos",
+        (
+            (
+                "steps",
+                "        self._checkpoints.record(run.entry(StepStatus.FAILED, error=name))\n"
+                "        self._take_back()\n",
+                "        self._take_back()\n"
+                "        self._checkpoints.record(run.entry(StepStatus.FAILED, error=name))\n",
+            ),
+        ),
+        (UNDOS,),
+    ),
+    Mutant(
+        "started-is-not-written-first",
+        (
+            (
+                "steps",
+                "        self._checkpoints.record(started, run.work.timeout or timedelta())\n",
+                "",
+            ),
+        ),
+        (ONCE,),
+    ),
+    Mutant(
+        "call-in-doubt-is-made-again",
+        (("steps", "_IN_DOUBT = (StepStatus.STARTED, StepStatus.UNKNOWN)", "_IN_DOUBT = ()"),),
+        (ONCE,),
+    ),
+    Mutant(
+        "request-outlives-its-operation",
+        (
+            (
+                "attempts",
+                "        if self._has_envelope:\n            self.claim.wipe()\n",
+                "",
+            ),
+        ),
+        (ENVELOPES,),
+    ),
+    Mutant(
+        "request-deleted-in-a-commit-of-its-own",
+        (
+            (
+                "attempts",
+                "transaction.atomic(using=self.alias) if self._has_envelope else nullcontext()",
+                "nullcontext()",
+            ),
+        ),
+        (ENVELOPES,),
+    ),
+    Mutant(
+        "credentials-are-stored",
+        (("envelopes", '"HTTP_HOST", ', '"HTTP_HOST", "HTTP_AUTHORIZATION", "HTTP_COOKIE", '),),
+        (ENVELOPES,),
+    ),
+    Mutant(
+        "completer-without-compare-and-set",
+        (
+            (
+                "completer",
+                "filter(pk=row.pk, tries=row.tries)\n    return",
+                "filter(pk=row.pk)\n    return",
+            ),
+        ),
+        (COMPLETER,),
+    ),
+    Mutant(
+        "completer-for-who-may-not-log-in",
+        (("completer", "if user is None or not user.is_active:", "if user is None:"),),
+        (COMPLETER,),
+    ),
+    Mutant(
+        "completer-that-begins-anew",
+        (
+            (
+                "claims",
+                "    if found is None and intent.is_resumed:\n        raise KeyErasedError\n",
+                "",
+            ),
+        ),
+        (COMPLETER,),
+    ),
+    Mutant(
+        "unfinished-operation-expires",
+        (
+            ("claims", " and found.expired and not intent.is_resumed", " and found.expired"),
+            ("claims", " and store.has_envelope(intent.id)", " and False"),
+        ),
+        (COMPLETER,),
+    ),
+    Mutant(
+        "who-was-fenced-off-throws-the-request-away",
+        (
+            (
+                "completer",
+                "    if record.token != resumption.token or error in _NOT_OURS:\n"
+                "        return _busy(using, row)\n",
+                "",
+            ),
+        ),
+        (COMPLETER,),
+    ),
+    Mutant(
+        "clean-up-of-the-unfinished",
+        (
+            (
+                "statements",
+                "f\"(status = '{Status.COMPLETED.value}' OR NOT {self._has(self.envelopes)})\"",
+                '"TRUE"',
+            ),
+        ),
+        (STEP_UPKEEP,),
+    ),
+    Mutant(
+        "clean-up-leaves-orphans",
+        (
+            (
+                "statements",
+                'f"NOT {self._has(self.steps)} AND NOT {self._has(self.envelopes)}"',
+                '"TRUE"',
+            ),
+        ),
+        (STEP_UPKEEP,),
     ),
 )
 

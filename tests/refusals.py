@@ -2,17 +2,21 @@
 
 from collections.abc import Callable
 from io import StringIO
+from typing import Any
 from unittest.mock import patch
 
 from django.core.cache import cache
 from django.core.management import call_command
 from django.db import OperationalError
 from django.http import HttpResponse
+from django.http.response import HttpResponseBase
 from django.test import override_settings
 
 from django_idempotency.models import IdempotencyRecord, Status
+from django_idempotency.retry import Retry
 from django_idempotency.store import Store
 
+from .app.views import ACTS, order
 from .conftest import Post
 
 #: Called with a client, a door's path, a fresh key, and headers for the request to be refused.
@@ -69,6 +73,37 @@ def over_quota(post: Post, door: str, key: str, **headers: str) -> HttpResponse:
         return post(door, key, **headers)
 
 
+def _calling(
+    post: Post, door: str, key: str, headers: dict[str, str], **how: object
+) -> HttpResponse:
+    """An order whose view commits by itself, and calls somebody who is not there."""
+
+    def nobody(*, idempotency_key: str) -> None:
+        raise ConnectionError
+
+    def act(request: Any, nonce: str) -> HttpResponseBase:
+        request.idempotency.call("charge", nobody, **how)
+        return order(request, nonce)
+
+    with patch.dict(ACTS, {"call": act}), override_settings(IDEMPOTENCY_ATOMIC=False):
+        return post(door, key, act="call", **headers)
+
+
+def failed(post: Post, door: str, key: str, **headers: str) -> HttpResponse:
+    """A call that failed for good."""
+    return _calling(post, door, key, headers, fatal=(ConnectionError,))
+
+
+def unknown(post: Post, door: str, key: str, **headers: str) -> HttpResponse:
+    """A call that must not be made twice, and may have been made."""
+    return _calling(post, door, key, headers, semantics="at_most_once")
+
+
+def pending(post: Post, door: str, key: str, **headers: str) -> HttpResponse:
+    """A call that was tried as often as one request may."""
+    return _calling(post, door, key, headers, retry=Retry(attempts=1))
+
+
 def unavailable(post: Post, door: str, key: str, **headers: str) -> HttpResponse:
     """A store that is gone."""
     with patch.object(Store, "insert", side_effect=OperationalError("gone")):
@@ -82,6 +117,9 @@ REFUSALS: dict[str, Refusal] = {
     "idempotency_key_erased": erased,
     "idempotency_in_progress": in_progress,
     "idempotency_attempts_exhausted": exhausted,
+    "idempotency_operation_failed": failed,
+    "idempotency_outcome_unknown": unknown,
     "idempotency_quota_exceeded": over_quota,
+    "idempotency_operation_pending": pending,
     "idempotency_unavailable": unavailable,
 }

@@ -27,17 +27,23 @@ from tests.servers.folders import DATA_VARIABLE
 ROOT = Path(__file__).parent.parent
 PYTEST = (sys.executable, "-m", "pytest")
 SERVERS = (sys.executable, "-m", "tests.servers", "--database")
-# The browser has a ring of its own.
-ON_SQLITE = (*PYTEST, "--ignore=tests/browser")
+# The browser, Redis and the orders of several steps have rings of their own.
+ON_SQLITE = (*PYTEST, *(f"--ignore=tests/{name}" for name in ("browser", "durable", "redis")))
 # What no database has a part in is proved once, in the ring sqlite.
 ONCE = (
-    *("clients", "test_chaos.py", "test_docs.py", "test_mutants.py", "test_openapi.py"),
-    *("test_pytest_plugin.py", "test_servers.py", "test_translations.py"),
+    *("clients", "contract/test_cut_bodies.py", "contract/test_uploads.py", "provider"),
+    *("test_cache_checks.py", "test_chaos.py", "test_codecs.py", "test_docs.py"),
+    *("test_mutants.py", "test_openapi.py", "test_payloads.py", "test_pytest_plugin.py"),
+    *("test_retry.py", "test_servers.py", "test_tasks.py", "test_translations.py"),
+    *("test_valkey_servers.py",),
 )
-SUITE = (*ON_SQLITE, *(f"--ignore=tests/{name}" for name in ONCE))
+ON_SERVERS = (*(f"--ignore=tests/{name}" for name in ONCE), "--few-doors")
+SUITE = (*ON_SQLITE, *ON_SERVERS)
 #: Those in which the mode of a database matters most.
 RACES = (*PYTEST, "tests/concurrency/test_racers.py", "tests/crash/test_kills.py")
-HAMMER = (sys.executable, "-m", "tests.chaos", "--seconds", "60", "--database")
+ON_REDIS = (*SERVERS, "postgresql", "--redis", "--", *PYTEST)
+DURABLE = (sys.executable, "-m", "tests.durable", "--database")
+HAMMER = (sys.executable, "-m", "tests.chaos", "--seconds", "20", "--database")
 TOX = (sys.executable, "-m", "tox", "--quiet", "run", "-e")
 LAYERS = (str(Path(sys.executable).with_name("lint-imports")), "--no-logo")
 
@@ -64,8 +70,15 @@ class Ring:
     databases: tuple[str, ...] = ("sqlite",)
     takes_arguments: bool = False
     remedy: str = ""
-    #: Whether it needs the machine for itself.
-    alone: bool = False
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command of a ring, on one database."""
+
+    ring: Ring
+    database: str
+    command: tuple[str, ...]
 
 
 @dataclass
@@ -74,8 +87,16 @@ class Result:
 
     ring: Ring
     status: int = 0
+    #: Of all its steps, some of which may have run side by side.
     seconds: float = 0.0
     numbers: list[str] = field(default_factory=list)
+
+    def add(self, status: int, seconds: float, closing: str) -> None:
+        """What became of a step; a failure is the ring's."""
+        if self.verdict != "FAILED":
+            self.status = status or self.status
+        self.seconds += seconds
+        self.numbers.append(closing)
 
     @property
     def verdict(self) -> str:
@@ -94,11 +115,29 @@ RINGS = (
     ),
     Ring("types", "types", ((sys.executable, "-m", "mypy"),)),
     Ring("layers", "imports go downward", (LAYERS,)),
-    # The longest first, so that they end together.
+    # Side by side: the suites, which keep a core busy, and rings that wait for a clock.
+    Ring("sqlite", "the suite on SQLite", (ON_SQLITE,), takes_arguments=True),
     Ring(
-        "mariadb",
-        "the suite on MariaDB",
-        ((*SERVERS, "mariadb", "--", *SUITE),),
+        "redis",
+        "cached replays: costs, outages, planted entries, expiries (PostgreSQL and Valkey)",
+        (
+            (*ON_REDIS, "tests/redis"),
+            # The contract of the doors, with the cache in front.
+            (
+                *(*ON_REDIS, "--ds", "tests.redis.settings", "--few-doors"),
+                *(
+                    f"tests/contract/test_{name}.py"
+                    for name in ("outcomes", "replays", "strangers")
+                ),
+            ),
+        ),
+        takes_arguments=True,
+        remedy="the reason stands above; network access to PyPI",
+    ),
+    Ring(
+        "operations",
+        "orders of several steps: kills, outages, deploys (make durable: on SQLite, too)",
+        ((*DURABLE, "mariadb"), (*DURABLE, "postgresql")),
         takes_arguments=True,
         remedy=mariadb.REMEDY,
     ),
@@ -110,7 +149,19 @@ RINGS = (
         remedy="the reason stands above; network access to PyPI, or the libraries PostgreSQL needs "
         "(see .ci/run)",
     ),
-    Ring("sqlite", "the suite on SQLite", (ON_SQLITE,), takes_arguments=True),
+    Ring(
+        "hammer",
+        "20 s of faults on each database (make chaos takes longer)",
+        ((*HAMMER, "postgresql"), (*HAMMER, "mariadb"), (*HAMMER, "sqlite")),
+        remedy=mariadb.REMEDY,
+    ),
+    Ring(
+        "mariadb",
+        "the suite on MariaDB",
+        ((*SERVERS, "mariadb", "--", *SUITE),),
+        takes_arguments=True,
+        remedy=mariadb.REMEDY,
+    ),
     Ring(
         "sqlite-modes",
         "races and crashes in SQLite's other modes",
@@ -125,7 +176,7 @@ RINGS = (
         # go with the server: PgBouncer's connections keep them from being dropped.
         (
             (
-                *(*SERVERS, "pgbouncer", "--", *RACES, "tests/contract", "--reuse-db"),
+                *(*SERVERS, "pgbouncer", "--", *RACES, "tests/contract", *ON_SERVERS, "--reuse-db"),
                 *("-k", "not (test_outcomes or test_replays or test_quota) or /function/"),
             ),
         ),
@@ -139,50 +190,41 @@ RINGS = (
         takes_arguments=True,
         remedy=chromium.REMEDY,
     ),
-    Ring(
-        "hammer",
-        "60 s of faults on each database (make chaos takes longer)",
-        ((*HAMMER, "sqlite"), (*HAMMER, "postgresql"), (*HAMMER, "mariadb")),
-        remedy=mariadb.REMEDY,
-        alone=True,
-    ),
     Ring("base", "the contract without DRF and django-redis", ((*TOX, "base"),)),
     Ring("dist", "the wheel in an empty environment", ((*TOX, "dist"),)),
 )
 
 
 def run_all(rings: Sequence[Ring], arguments: Sequence[str], jobs: int) -> list[Result]:
-    """Run rings side by side, each showing what it printed when it is done."""
-    results: dict[str, Result] = {}
-
-    def quietly(ring: Ring) -> None:
-        print(f"... {ring.name} begins", flush=True)
-        output = StringIO()
-        results[ring.name] = run(ring, arguments, output)
-        print(output.getvalue(), end="", flush=True)
-
-    together = [ring for ring in rings if jobs > 1 and not ring.alone]
+    """Run the steps of the rings, several side by side or one after the other."""
+    results = {ring.name: Result(ring) for ring in rings}
+    steps = [
+        Step(ring, database, (*command, *(arguments if ring.takes_arguments else ())))
+        for ring in rings
+        for database, command in product(ring.databases, ring.commands)
+    ]
     with ThreadPoolExecutor(jobs) as pool:
-        list(pool.map(quietly, together))
-    for ring in rings:
-        if ring not in together:
-            results[ring.name] = run(ring, arguments, sys.stdout)
-    return [results[ring.name] for ring in rings]
+        endings = map(run, steps) if jobs == 1 else pool.map(quietly, steps)
+        for step, ended in zip(steps, endings, strict=True):
+            results[step.ring.name].add(*ended)
+    return list(results.values())
 
 
-def run(ring: Ring, arguments: Sequence[str], output: TextIO) -> Result:
-    """Run a ring's commands until one fails, showing what they print."""
-    result = Result(ring)
-    print(f"\n=== {ring.name}: {ring.title} ===", file=output, flush=True)
+def quietly(step: Step) -> tuple[int, float, str]:
+    """Run a step beside others: what it prints is shown when it is done."""
+    print(f"... {step.ring.name} begins", flush=True)
+    output = StringIO()
+    ended = run(step, output)
+    print(output.getvalue(), end="", flush=True)
+    return ended
+
+
+def run(step: Step, output: TextIO = sys.stdout) -> tuple[int, float, str]:
+    """Run a step, showing what it prints; its status, its seconds and its closing line."""
+    print(f"\n=== {step.ring.name}: {step.ring.title} ===", file=output, flush=True)
     start = time.monotonic()
-    extra = arguments if ring.takes_arguments else ()
-    for database, command in product(ring.databases, ring.commands):
-        result.status, closing = stream([*command, *extra], database, output)
-        result.numbers.append(closing)
-        if result.status:
-            break
-    result.seconds = time.monotonic() - start
-    return result
+    status, closing = stream(step.command, step.database, output)
+    return status, time.monotonic() - start, closing
 
 
 def stream(command: Sequence[str], database: str, output: TextIO) -> tuple[int, str]:

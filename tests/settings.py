@@ -15,6 +15,10 @@ The database comes from the environment:
 ``IDEMPOTENCY_TEST_CONN_MAX_AGE``
     How long a connection is kept. A real server keeps its own (tests.live says so); a test gives
     them back.
+``IDEMPOTENCY_TEST_REDIS``
+    Where the cache ``redis`` is, for tests that put it in front of the database:
+    ``redis://host:port/0``, or in the same way ``sentinel://host:port,.../service`` and
+    ``cluster://host:port,...``. Unset, there is no such cache.
 ``IDEMPOTENCY_TEST_DATA``
     The folder for databases; unset means the system's temporary folder.
 
@@ -32,11 +36,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from tests.redis import TIMEOUT_SECONDS
+
 DATABASE = os.environ.get("IDEMPOTENCY_TEST_DATABASE") or "sqlite"
 PORT = os.environ.get("IDEMPOTENCY_TEST_DATABASE_PORT", "")
 ISOLATION = os.environ.get("IDEMPOTENCY_TEST_ISOLATION", "")
 POOL = os.environ.get("IDEMPOTENCY_TEST_POOL") == "1"
 CONN_MAX_AGE = int(os.environ.get("IDEMPOTENCY_TEST_CONN_MAX_AGE", "0"))
+REDIS = os.environ.get("IDEMPOTENCY_TEST_REDIS", "")
 ALIASES = ("default", "other")
 
 # How a transaction begins, and the journal. The first is what the documentation recommends, the
@@ -124,6 +131,41 @@ def mysql() -> dict[str, Any]:
     }
 
 
+def redis_cache(url: str) -> dict[str, Any]:
+    """The cache at ``url`` as the documentation recommends it, whatever stands behind it."""
+    place = urlsplit(url)
+    options: dict[str, Any] = {
+        "SOCKET_TIMEOUT": TIMEOUT_SECONDS,
+        "SOCKET_CONNECT_TIMEOUT": TIMEOUT_SECONDS,
+    }
+    settings: dict[str, Any] = {"BACKEND": "django_redis.cache.RedisCache", "OPTIONS": options}
+    if place.scheme == "sentinel":
+        options |= sentinel(addresses_in(place.netloc))
+        return settings | {"LOCATION": f"redis://{place.path.strip('/')}/0"}
+    if place.scheme == "cluster":
+        factory = "django_idempotency.redis_cluster.ClusterConnectionFactory"
+        options |= {"CONNECTION_FACTORY": factory, "CLUSTER": addresses_in(place.netloc)}
+        return settings | {"LOCATION": "cluster"}
+    return settings | {"LOCATION": url}
+
+
+def addresses_in(netloc: str) -> list[tuple[str, int]]:
+    """``host:port,host:port`` as pairs."""
+    pairs = (host.rsplit(":", 1) for host in netloc.split(","))
+    return [(host, int(port)) for host, port in pairs]
+
+
+def sentinel(addresses: list[tuple[str, int]]) -> dict[str, Any]:
+    """What django-redis must know to ask sentinels, and to ask none of them ten times."""
+    once = import_module("redis.retry").Retry(import_module("redis.backoff").NoBackoff(), 0)
+    waits = {"socket_timeout": TIMEOUT_SECONDS, "socket_connect_timeout": TIMEOUT_SECONDS}
+    return {
+        "CONNECTION_FACTORY": "django_redis.pool.SentinelConnectionFactory",
+        "SENTINELS": addresses,
+        "SENTINEL_KWARGS": {**waits, "retry": once},
+    }
+
+
 def installed(*names: str) -> list[str]:
     """Those of the given apps whose distribution is there."""
     return [name for name in names if find_spec(name.partition(".")[0])]
@@ -136,6 +178,10 @@ STATIC_URL = "static/"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 ROOT_URLCONF = "tests.app.urls"
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+if REDIS:
+    CACHES["redis"] = redis_cache(REDIS)
 
 DATABASES = {alias: sqlite(alias) if DATABASE in SQLITE else server(alias) for alias in ALIASES}
 

@@ -2,21 +2,35 @@
 follows from the seed.
 """
 
+import json
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.chaos.checker import cases, check
-from tests.chaos.history import Diary, Effect, Exchange, Operation, Run, exchanges
+from tests.chaos.faults import Freeze
+from tests.chaos.history import (
+    RECALLS,
+    Diary,
+    Effect,
+    Exchange,
+    Operation,
+    Recall,
+    Run,
+    exchanges,
+    recalls,
+)
+from tests.chaos.patience import impatient
 from tests.chaos.plan import Fault, Kind, plan
-from tests.chaos.promises import LEASE, PROMISES
+from tests.chaos.promises import FENCED, LEASE, MAX_AGE, PROMISES
 from tests.chaos.rules import RULES
+from tests.redis.waits import Wait
 
-ONCE, BRIEF, PLAIN = "/once/", "/brief/", "/plain/"
+ONCE, BRIEF, PLAIN, RECALLED = "/once/", "/brief/", "/plain/", "/recalled/"
 CALM_SINCE = 100.0
 RETENTION = PROMISES[BRIEF].retention or 0.0
 
@@ -30,6 +44,9 @@ class History:
     effects: list[Effect] = field(default_factory=list)
     runs: list[Run] = field(default_factory=list)
     unfinished: set[Operation] = field(default_factory=set)
+    recalls: list[Recall] = field(default_factory=list)
+    #: What is known of the replay cache.
+    cache: dict[str, Any] = field(default_factory=dict)
 
     @property
     def operation(self) -> Operation:
@@ -77,9 +94,16 @@ class History:
         """A request that got the saved reply."""
         self.asked(at, 201, nonce, **{"marked": True, **parts})
 
+    def recalled(self, at: float, *, done: bool | None = True, **parts: Any) -> None:
+        """The clerk has expired the key, which took a tenth of a second."""
+        recall = Recall(*self.operation, began=at, ended=at + 0.1, done=done, forgotten=True)
+        self.recalls.append(replace(recall, **parts))
+
     def violations(self) -> Counter[str]:
         """How often each rule was broken."""
-        everything = cases(self.exchanges, self.effects, self.runs, CALM_SINCE)
+        everything = cases(
+            self.exchanges, self.effects, self.runs, CALM_SINCE, self.recalls, **self.cache
+        )
         return Counter(violation.rule for violation in check(everything, self.unfinished))
 
 
@@ -244,6 +268,46 @@ def replayed_after_expiry(history: History) -> None:
     history.replayed(1.8 + RETENTION + LEASE)
 
 
+@story(RECALLED)
+def effect_before_recall(history: History) -> None:
+    """Two effects, and nobody has expired the key."""
+    history.succeeded(3.0, "n2")
+
+
+@story(RECALLED)
+def forgotten_before_recall(history: History) -> None:
+    """A conflict after the success, long before the key is expired."""
+    history.refused(3.0, 409, "in_progress")
+    history.recalled(5.0)
+
+
+@story(RECALLED)
+def replayed_after_recall(history: History) -> None:
+    """The reply outlives its expiry, which nobody has brought back."""
+    history.recalled(3.0)
+    history.replayed(3.2)
+
+
+@story(RECALLED)
+def replayed_long_after_recall(history: History) -> None:
+    """The replay cache was not told, and has answered for longer than an entry may live."""
+    history.recalled(3.0, forgotten=False, restored=True)
+    history.replayed(3.2 + MAX_AGE)
+
+
+@story()
+def forgotten_behind_a_fence(history: History) -> None:
+    """A conflict so long after the success that no fence can be left of it."""
+    history.cache = {"is_fenced": True}
+    history.refused(1.8 + FENCED, 409, "in_progress")
+
+
+@story()
+def unknown_error(history: History) -> None:
+    """What the cache has raised is a 500."""
+    history.asked(3.0, 500, code="TimeoutError")
+
+
 @story()
 def error_without_fault(history: History) -> None:
     """The store is unavailable on a calm day."""
@@ -263,6 +327,12 @@ def unfinished(history: History) -> None:
 
 
 DOCTORED = [
+    ("effect_twice", effect_before_recall),
+    ("forgotten_reply", forgotten_before_recall),
+    ("forgotten_reply", forgotten_behind_a_fence),
+    ("replayed_after_recall", replayed_after_recall),
+    ("replayed_after_recall", replayed_long_after_recall),
+    ("unexpected_answer", unknown_error),
     ("effect_twice", effect_twice),
     ("effect_twice", effect_before_expiry),
     ("success_without_effect", success_without_effect),
@@ -337,6 +407,57 @@ def test_expired_key_lives_again() -> None:
     assert not history.violations()
 
 
+def test_recalled_key_lives_again() -> None:
+    """A second effect after the expiry, with its own reply and replays; a late one is nobody's."""
+    history = ordinary(RECALLED)
+    history.recalled(3.0)
+    history.replayed(3.05)
+    history.succeeded(3.2, "n2")
+    history.replayed(3.4, "n2")
+    assert not history.violations()
+
+
+@pytest.mark.parametrize(
+    ("cache", "parts"),
+    [
+        ({}, {"forgotten": False}),
+        ({}, {"restored": True}),
+        ({"may_lose": True}, {}),
+        ({"restored": [Operation("", "a-key-of-nobody", RECALLED)]}, {}),
+    ],
+    ids=["not told", "brought back", "failover", "planted"],
+)
+def test_lost_invalidation_is_excused_for_a_while(
+    cache: dict[str, Any], parts: dict[str, Any]
+) -> None:
+    """As long as an entry lives at most."""
+    history = ordinary(RECALLED)
+    history.cache = cache
+    history.recalled(3.0, **parts)
+    history.replayed(3.0 + MAX_AGE)
+    assert not history.violations()
+
+
+@pytest.mark.parametrize("done", [None, False])
+def test_recall_that_may_not_have_happened_forbids_nothing(done: bool | None) -> None:
+    """The connection broke, or the key was in progress: the reply may still be there."""
+    history = ordinary(RECALLED)
+    history.recalled(3.0, done=done)
+    history.replayed(3.2)
+    assert not history.violations()
+    history.asked(3.4, 201, "n2")
+    history.ran(3.4)
+    assert bool(history.violations()) is (done is False)
+
+
+def test_conflict_behind_a_late_fence_is_excused() -> None:
+    """Somebody the database had sent away was slow to put it up."""
+    history = ordinary()
+    history.cache = {"is_fenced": True}
+    history.refused(3.0, 409, "in_progress")
+    assert not history.violations()
+
+
 def test_view_without_a_transaction_may_leave_two_effects() -> None:
     """Its lease was over: but all are told the same."""
     history = ordinary(PLAIN)
@@ -365,6 +486,16 @@ def test_history_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert sorted(exchanges(tmp_path), key=lambda exchange: exchange.request) == written
 
 
+def test_recalls_are_read_as_they_were_written(tmp_path: Path) -> None:
+    """One line each."""
+    history = ordinary(RECALLED)
+    history.recalled(1.0)
+    history.recalled(2.0, done=None, restored=True)
+    lines = (json.dumps(asdict(recall)) for recall in history.recalls)
+    (tmp_path / RECALLS).write_text("".join(f"{line}\n" for line in lines))
+    assert list(recalls(tmp_path)) == history.recalls
+
+
 def test_same_seed_makes_the_same_plan() -> None:
     """And another seed another one."""
     assert plan(7, 60, server=True) == plan(7, 60, server=True)
@@ -377,13 +508,37 @@ def test_longer_plan_begins_like_a_shorter_one() -> None:
     assert plan(7, 60, server=True)[: len(short)] == short
 
 
+def test_replay_cache_is_broken_beside_everything_else() -> None:
+    """The other faults are the same with it and without."""
+    without, beside = plan(7, 60, server=True), plan(7, 60, server=True, cache=True)
+    assert [fault for fault in beside if not fault.kind.startswith("cache-")] == without
+    assert _counted(beside)[Kind.CACHE_FLUSH] > 5
+
+
+def test_waits_are_judged() -> None:
+    """Too long, in vain twice, and too soon; but not those of a worker that stood still."""
+    fine = [
+        Wait(1, "a", 1.0, 1.3, failed=True),
+        Wait(1, "b", 1.25, 1.4, failed=False),
+        Wait(2, "c", 1.5, 1.51, failed=False),
+        Wait(1, "d", 2.4, 2.41, failed=False),
+        Wait(1, "e", 2.5, 2.51, failed=False),
+    ]
+    assert not list(impatient(fine, []))
+    long = Wait(3, "f", 3.0, 6.0, failed=True)
+    assert len(list(impatient([*fine, long], []))) == 1
+    assert not list(impatient([*fine, long], [Freeze(3, 4.0, 5.0)]))
+    assert len(list(impatient([*fine, Wait(2, "a", 1.4, 1.7, failed=True)], []))) == 1
+    assert len(list(impatient([*fine, Wait(1, "g", 1.6, 1.61, failed=False)], []))) == 1
+
+
 def _counted(faults: list[Fault]) -> Counter[Kind]:
     return Counter(fault.kind for fault in faults)
 
 
 def test_ten_minutes_are_what_was_promised() -> None:
     """3,000 kills, 150 zombies, 40 restarts and cut-offs."""
-    faults = _counted(plan(1, 600, server=True))
+    faults = _counted(plan(1, 600, server=True, cache=True))
     assert faults[Kind.KILL] >= 3000
     assert faults[Kind.FREEZE] + faults[Kind.ZOMBIE] >= 170
     assert faults[Kind.RESTART] + faults[Kind.CUT_ALL] >= 40

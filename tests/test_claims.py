@@ -1,7 +1,9 @@
 """The protocol on rows built directly: take over, claim again, recycle, join, release late."""
 
 import uuid
+from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -17,7 +19,8 @@ from django_idempotency.exceptions import (
 from django_idempotency.maintenance import Sweep, clean_up
 from django_idempotency.models import TRANSITIONS, IdempotencyRecord, Status, UtcNow
 from django_idempotency.policy import Policy
-from django_idempotency.store import Intent, Store, StoredResponse
+from django_idempotency.rows import Intent, StoredResponse
+from django_idempotency.store import Store
 from django_idempotency.upkeep import Upkeep
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -218,6 +221,28 @@ def test_late_release_never_overwrites_a_completed_record(store: Store, intent: 
     assert obtain(store, intent, Policy()) == RESPONSE
 
 
+@pytest.mark.parametrize(
+    "settle",
+    [partial(Claim.complete, response=RESPONSE), Claim.release],
+    ids=["complete", "release"],
+)
+def test_settling_a_lost_claim_commits_nothing(
+    settle: Callable[..., None], store: Store, intent: Intent
+) -> None:
+    """Not even where COMMIT travels with it: the transaction's writes are gone."""
+    claim = claimed(store, intent)
+
+    @transaction.atomic
+    def lose() -> None:
+        claim.lock()
+        set_row(intent, token=uuid.uuid4())
+        settle(claim, commit=claim.can_commit)
+
+    with pytest.raises(TransitionError):
+        lose()
+    assert IdempotencyRecord.objects.get().token == claim.terms.token
+
+
 def test_completion_keeps_the_promised_retention(store: Store, intent: Intent) -> None:
     """A view longer than its lease still answers for the whole retention."""
     claim = claimed(store, intent, retention=timedelta(hours=1))
@@ -258,6 +283,23 @@ def test_joined_claim_leaves_the_settings_alone(store: Store, intent: Intent) ->
             "SELECT current_setting('lock_timeout'), current_setting('synchronous_commit')"
         )
         assert cursor.fetchone() == ("0", "on")
+
+
+@pytest.mark.skipif(connection.vendor != "mysql", reason="settings of a MySQL session")
+def test_lock_waits_as_long_as_before_in_a_session_whose_transaction_was_broken(
+    store: Store,
+) -> None:
+    """The setting belongs to the session, which goes on behind the rollback."""
+
+    def waiting_time() -> int:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT @@innodb_lock_wait_timeout")
+            return int(cursor.fetchone()[0])
+
+    before = waiting_time()
+    with transaction.atomic(), store.dialect.waiting(connection, 0.0):
+        transaction.set_rollback(True)
+    assert waiting_time() == before > 0
 
 
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="settings of a PostgreSQL session")

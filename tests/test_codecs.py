@@ -21,7 +21,7 @@ from django_idempotency.codecs import UndecodableError, decoded, encoded
 from django_idempotency.decorators import idempotent
 from django_idempotency.encryption import FernetCodec
 from django_idempotency.models import IdempotencyRecord
-from django_idempotency.store import StoredResponse
+from django_idempotency.rows import StoredResponse
 from tests.app import effects
 from tests.app.models import Order
 from tests.app.urls import served

@@ -141,7 +141,7 @@ def test_oldest_in_progress_is_shown(operator: Client, post: Post, key: str) -> 
     post("/function/", key, act="unauthorized")
     then = timezone.now() - timedelta(hours=3)
     IdempotencyRecord.objects.update(
-        status=Status.IN_PROGRESS, claimed_at=then, lease_expires_at=then
+        status=Status.IN_PROGRESS, attempts=1, claimed_at=then, lease_expires_at=then
     )
     rows = {row.name: row.value for row in operator.get(PAGE).context["rows"]}
     assert (rows["in_progress"], rows["stale"]) == ("1", "1")

@@ -1,21 +1,28 @@
 """The tables in the documentation say what the code does."""
 
+import ast
+import json
 import re
 from dataclasses import fields
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import pytest
 from django.dispatch import Signal
+from pytest_django import Settings
 
-from django_idempotency import exceptions, signals
+from django_idempotency import conf, exceptions, signals
+from django_idempotency.completer import Completion
 from django_idempotency.events import Kind
 from django_idempotency.exceptions import IdempotencyError
 from django_idempotency.policy import Policy
 from django_idempotency.responses import NO_OUTCOME
+from django_idempotency.status import State
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
+SHELL = r" +(make|pip|python|manage.py|curl|\d+ \*)\b"
 ERRORS = [error for error in vars(exceptions).values() if isinstance(error, type)]
 
 
@@ -26,7 +33,7 @@ def rows(page: str, pattern: str) -> list[Any]:
 
 def test_table_of_options_has_every_option_and_its_default() -> None:
     """Simple defaults literally, durations and sizes in words."""
-    table = dict(rows("options.rst", r"^``(\w+)`` {2,}(.+?) {2,}"))
+    table = dict(rows("options.rst", r"^``([a-z_]+)`` {2,}(.+?) {2,}"))
     assert list(table) == [field.name for field in fields(Policy)]
     words = {"retention": "24 hours", "lease": "60 seconds"}
     words["max_response_bytes"] = "1 MiB"
@@ -34,6 +41,52 @@ def test_table_of_options_has_every_option_and_its_default() -> None:
         default = str(field.default) if not isinstance(field.default, str) else f'"{field.default}"'
         expected = words.get(field.name, f"``{default}``".replace("'", '"'))
         assert table[field.name] == expected, field.name
+
+
+def test_table_of_settings_has_every_setting_and_its_default(settings: Settings) -> None:
+    """Those that are no options, as the tests' settings leave them."""
+    table = dict(rows("options.rst", r"^``(IDEMPOTENCY_\w+)`` {2,}(.+?) {2,}"))
+    source = (ROOT / "django_idempotency" / "conf.py").read_text()
+    readers = dict(
+        re.findall(r'def (\w+)\(\)(?:(?!def ).)+?"(IDEMPOTENCY_\w+)"', source, re.DOTALL)
+    )
+    assert sorted(table) == sorted(readers.values())
+    words = {"MAX_STEP_BYTES": "256 KiB", "MAX_REQUEST_BYTES": "1 MiB"}
+    words |= {"CACHE_MAX_AGE": "60 s", "CACHE_MAX_BYTES": "64 KiB", "CACHE_RETRY": "5 s"}
+    for reader, name in readers.items():
+        assert not hasattr(settings, name)
+        default = getattr(conf, reader)()
+        literal = json.dumps(default) if isinstance(default, str | tuple) else repr(default)
+        assert table[name] == words.get(name.removeprefix(conf.PREFIX), f"``{literal}``"), name
+
+
+def test_table_of_exceptions_has_every_other_one() -> None:
+    """What is no refusal, and yet somebody may meet."""
+    ours = [error for error in ERRORS if error.__module__ == exceptions.__name__]
+    assert set(rows("errors.rst", r"^``(\w+Error)``  ")) == {
+        error.__name__
+        for error in ours
+        if issubclass(error, Exception) and not issubclass(error, IdempotencyError)
+    }
+
+
+def test_table_of_states_has_every_state() -> None:
+    """What becomes of an operation that is completed, and how far one is that was accepted."""
+    words = rows("steps.rst", r"^``(\w+)`` {2,}\w")
+    assert [*Completion, *State] == words
+
+
+@pytest.mark.parametrize(
+    "page", ["../README.rst", "steps.rst", "options.rst", "privacy.rst", "redis.rst"]
+)
+def test_examples_can_be_parsed(page: str) -> None:
+    """Those that are Python: others begin with a command."""
+    blocks = re.findall(r"::\n\n((?:    .*\n|\n)+)", (DOCS / page).read_text())
+    code = [dedent(block) for block in blocks if not re.match(SHELL, block)]
+    assert code
+    for block in code:
+        # In a list, "..." stands for what the reader has there.
+        compile(re.sub(r"(?m)^ +\.\.\.$", r"\g<0>,", block), page, "exec", ast.PyCF_ONLY_AST)
 
 
 def test_table_of_errors_has_every_error() -> None:
@@ -88,7 +141,7 @@ def test_table_of_signals_has_every_signal() -> None:
     assert {name for names in asked for name in names.split("|")} <= {*Kind, "failed"}
 
 
-@pytest.mark.parametrize("page", ["http.rst", "reliability.rst"])
+@pytest.mark.parametrize("page", ["http.rst", "redis.rst", "reliability.rst"])
 def test_tests_that_a_page_names_are_there(page: str) -> None:
     """Each rule is held by a test."""
     named = re.findall(r"``((?:\w+/)*test_\w+\.py)(?:::(\w+))?``", (DOCS / page).read_text())

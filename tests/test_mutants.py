@@ -11,9 +11,10 @@ from tests.mutants import MUTANTS, PACKAGE, ROOT, Mutant
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_mutant_fits_the_code(mutant: Mutant, tmp_path: Path) -> None:
     """Each text is there exactly once, and what comes of it is Python."""
-    (tmp_path / PACKAGE).mkdir()
     for module, _, _ in mutant.changes:
-        shutil.copy(ROOT / PACKAGE / f"{module}.py", tmp_path / PACKAGE)
+        copy = tmp_path / PACKAGE / f"{module}.py"
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / PACKAGE / f"{module}.py", copy)
     mutant.apply(tmp_path)
     for module, _, _ in mutant.changes:
         text = (tmp_path / PACKAGE / f"{module}.py").read_text()

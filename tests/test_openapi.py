@@ -159,11 +159,13 @@ def test_key_is_required_where_the_view_requires_it(required: bool) -> None:
     assert ("idempotency_key_missing" in str(operation["responses"]["400"])) is required
 
 
-@pytest.mark.parametrize("max_attempts", [3, None])
-def test_attempts_can_be_exhausted_where_they_are_counted(max_attempts: int | None) -> None:
-    """Without a limit nobody need read of it."""
-    refusal = operation_of(covered(max_attempts=max_attempts))["responses"]["409"]
-    counted = max_attempts is not None
+@pytest.mark.parametrize(
+    ("options", "counted"),
+    [({"max_attempts": 3}, True), ({"respond": "accepted"}, True), ({}, False)],
+)
+def test_attempts_can_be_exhausted_where_they_are_counted(options: Schema, counted: bool) -> None:
+    """By the view or by completers; without a limit nobody need read of it."""
+    refusal = operation_of(covered(**options))["responses"]["409"]
     assert ("idempotency_attempts_exhausted" in refusal["description"]) is counted
 
 
@@ -172,6 +174,19 @@ def test_quota_can_be_exceeded_where_there_is_one(quota: int | None) -> None:
     """429, with the time to come back; elsewhere nothing is said of it."""
     refusal = operation_of(covered(max_keys_per_scope=quota))["responses"].get("429", {})
     assert ("Retry-After" in refusal.get("headers", {})) is (quota is not None)
+
+
+@pytest.mark.parametrize("atomic", [False, True])
+def test_steps_can_fail_where_the_view_commits_by_itself(atomic: bool) -> None:
+    """409 and 503 say so; a view that is one transaction has no use for steps."""
+    responses = operation_of(covered(atomic=atomic))["responses"]
+    for status, name in (
+        ("409", "operation_failed"),
+        ("409", "outcome_unknown"),
+        ("503", "operation_pending"),
+    ):
+        assert (f"idempotency_{name}" in responses[status]["description"]) is not atomic
+    assert "Retry-After" in responses["503"]["headers"]
 
 
 @pytest.mark.parametrize("options", [{"header": ["A-Key", "B-Key"]}, {"field": "key"}])
@@ -238,6 +253,22 @@ def test_door_below_api_view_is_stronger_than_one_above() -> None:
     assert not is_protected(operation_of(idempotent(_hidden({"methods": ()}))))
 
 
+@pytest.mark.parametrize("respond", ["result", "accepted"])
+def test_request_can_be_accepted_where_the_view_accepts(respond: str) -> None:
+    """202, with where to ask for the rest."""
+
+    @idempotent(respond=respond)
+    @api_view(["POST"])
+    def order(request: Any) -> Response:
+        return Response()
+
+    responses = operation_of(order)["responses"]
+    assert ("202" in responses) == (respond == "accepted")
+    if respond == "accepted":
+        assert set(responses["202"]["headers"]) == {"Location", "Retry-After"}
+        assert "application/json" in responses["202"]["content"]
+
+
 def test_pattern_of_the_key_is_what_the_parser_takes() -> None:
     """Bare and quoted, over the alphabet that matters."""
     alphabet = ['"', "\\", ",", ";", " ", "a", "~", "\x7f", "é", ""]
@@ -283,7 +314,7 @@ def test_refusals_have_the_body_of_rest_framework(settings: Settings) -> None:
 @pytest.mark.usefixtures("problems")
 def test_refusals_may_be_problem_details() -> None:
     """Codes and remedies are enumerated, in one place."""
-    schema = schema_of(covered(required=True, max_attempts=3, max_keys_per_scope=3))
+    schema = schema_of(covered(required=True, max_attempts=3, max_keys_per_scope=3, atomic=False))
     components = schema["components"]["schemas"]
     assert components["IdempotencyCode"]["enum"] == [error.code for error in openapi.ERRORS]
     assert set(components["IdempotencyRemedy"]["enum"]) == {e.remedy for e in openapi.ERRORS}

@@ -11,7 +11,7 @@ from pytest_django import Settings
 
 from django_idempotency.decorators import idempotent
 from django_idempotency.models import IdempotencyRecord
-from django_idempotency.store import StoredResponse
+from django_idempotency.rows import StoredResponse
 from django_idempotency.views import IdempotencyMixin
 from tests.app import effects
 from tests.app.models import Order

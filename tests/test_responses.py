@@ -5,7 +5,7 @@ from django.http import HttpResponse
 
 from django_idempotency.policy import Policy
 from django_idempotency.responses import Verdict, replay, stored, verdict
-from django_idempotency.store import StoredResponse
+from django_idempotency.rows import StoredResponse
 
 
 @pytest.mark.parametrize("name", ["Set-Cookie", "Date", "Connection", "Transfer-Encoding", "TE"])

@@ -19,8 +19,8 @@ pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "othe
 
 #: Beyond BEGIN, the view's INSERT and COMMIT.
 BUDGET = {
-    # INSERT, heartbeat, completion; INSERT, SELECT; and the probe.
-    "postgresql": {"fresh": 3, "replay": 2, "conflict": 2, "probed": 3, "keyless": 0},
+    # Claim, heartbeat, completion; a claim reads what stands in its way, and asks for its lock.
+    "postgresql": {"fresh": 3, "replay": 1, "conflict": 1, "probed": 1, "keyless": 0},
     # A SELECT comes first.
     "sqlite": {"fresh": 4, "replay": 1, "conflict": 1, "probed": 2, "keyless": 0},
     "mysql": {"fresh": 4, "replay": 1, "conflict": 1, "probed": 2, "keyless": 0},
@@ -50,7 +50,7 @@ def test_statements_stay_in_the_budget(door: str, key: str, post: Post) -> None:
     assert len(statements(lambda: post(door, key))) == bare + BUDGET["fresh"]
     replayed = statements(lambda: post(door, key))
     assert len(replayed) == BUDGET["replay"]
-    assert not any(text.startswith("UPDATE") for text in replayed)
+    assert not any("UPDATE" in text for text in replayed)
     assert effects.count() == 3
 
 

@@ -186,7 +186,7 @@ def test_switched_off_counts_nothing(settings: Settings) -> None:
 def test_counts_of_a_real_server_arrive(
     serve: Callable[[Path], AbstractContextManager[str]], tmp_path: Path, key: str
 ) -> None:
-    """From several processes, or by ASGI; each writes after the first request it counted."""
+    """Each process writes after a request; by ASGI the next one may have claimed by then."""
     with serve(tmp_path) as address:
         for number in range(8):
             headers = {"Idempotency-Key": f"{key}{number}"}
@@ -197,4 +197,4 @@ def test_counts_of_a_real_server_arrive(
         while not written() and time.monotonic() < deadline:
             time.sleep(0.05)
     found = written()
-    assert 1 <= found["claimed"] == found["completed"] <= 8
+    assert 1 <= found["completed"] <= found["claimed"] <= 8

@@ -1,6 +1,6 @@
-"""The settings mypy's Django plugin reads: the shop's, with the tests' own app beside it."""
+"""The settings mypy's Django plugin reads: the shop's, with all other apps beside its own."""
 
 from testproject import settings as shop
 from testproject.settings import *  # noqa: F403
 
-INSTALLED_APPS = [*shop.INSTALLED_APPS, "tests.app"]
+INSTALLED_APPS = [*shop.INSTALLED_APPS, "testproject.provider", "tests.app"]

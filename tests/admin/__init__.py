@@ -4,11 +4,19 @@ import uuid
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from django.contrib.admin.models import LogEntry
 from django.test import Client
 from django.urls import reverse
 
 from django_idempotency.keys import record_id
-from django_idempotency.models import IdempotencyRecord, Status
+from django_idempotency.models import (
+    IdempotencyEnvelope,
+    IdempotencyRecord,
+    IdempotencyStep,
+    Status,
+    StepKind,
+    StepStatus,
+)
 from tests.conftest import staff
 
 LIST = reverse("admin:django_idempotency_idempotencyrecord_changelist")
@@ -51,6 +59,46 @@ def running(key: str = "key", **changes: Any) -> IdempotencyRecord:
     return made(key, **{"status": Status.IN_PROGRESS, **UNANSWERED, **changes})
 
 
+def left(key: str = "key", **changes: Any) -> IdempotencyRecord:
+    """An operation of several steps that failed a minute ago, unless ``changes`` say otherwise."""
+    values = {"status": Status.RELEASED, "atomic": False, "error": "DownError", **UNANSWERED}
+    return made(key, **values | changes)
+
+
+def abandoned(key: str = "key", **changes: Any) -> IdempotencyRecord:
+    """An operation whose owner said nothing more, and whose lease ended half a minute ago."""
+    ended = datetime.now(UTC) - timedelta(seconds=30)
+    return running(key, **{"atomic": False, "lease_expires_at": ended, **changes})
+
+
+def step_of(record: IdempotencyRecord, name: str = "charge", **changes: Any) -> IdempotencyStep:
+    """A call that its attempt ended in, 30 seconds ago, unless ``changes`` say otherwise."""
+    values: dict[str, Any] = {
+        "kind": StepKind.CALL,
+        "status": StepStatus.UNKNOWN,
+        "attempt": 1,
+        "input_digest": b"i" * 32,
+        "token": record.token,
+        "started_at": datetime.now(UTC) - timedelta(seconds=30),
+        **changes,
+    }
+    return IdempotencyStep.objects.create(record=record, name=name, **values)
+
+
+def stored_for(record: IdempotencyRecord, **changes: Any) -> IdempotencyEnvelope:
+    """The request of an operation, due in ten minutes, unless ``changes`` say otherwise."""
+    now = datetime.now(UTC)
+    values: dict[str, Any] = {
+        "user_id": "7",
+        "request": b"{}\nsecret",
+        "tries": 2,
+        "created_at": now,
+        "due_at": now + timedelta(minutes=10, seconds=30),
+        **changes,
+    }
+    return IdempotencyEnvelope.objects.create(record=record, **values)
+
+
 def page_of(record: IdempotencyRecord) -> str:
     """The address of a record's page."""
     return reverse("admin:django_idempotency_idempotencyrecord_change", args=[record.pk])
@@ -72,6 +120,26 @@ def act(
     return client.post(url, sent, follow=True)
 
 
+def decide(client: Client, record: IdempotencyRecord, name: str, **data: Any) -> Any:
+    """Press a button of the record's page; she is sure, unless ``data`` say ``post=None``."""
+    url = reverse(f"admin:django_idempotency_idempotencyrecord_{name}", args=[record.pk])
+    sent = {key: value for key, value in {"post": "yes", **data}.items() if value is not None}
+    return client.post(url, sent, follow=True)
+
+
+def settle(
+    client: Client, step: IdempotencyStep, decision: str, output: str | None = None, **data: Any
+) -> Any:
+    """Say how a step ended, as it was seen."""
+    seen = {"step": step.pk, "attempt": step.attempt, "decision": decision, "output": output}
+    return decide(client, step.record, "settle", **seen | data)
+
+
 def told(response: Any) -> list[str]:
     """The messages on a page."""
     return [str(message) for message in response.context["messages"]]
+
+
+def entries() -> list[str]:
+    """What the log says was done, the first thing first."""
+    return list(LogEntry.objects.order_by("pk").values_list("change_message", flat=True))

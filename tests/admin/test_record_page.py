@@ -8,7 +8,7 @@ from django.test import Client
 
 from django_idempotency.admin.bodies import body_of
 from django_idempotency.models import IdempotencyRecord, Status
-from django_idempotency.store import StoredResponse
+from django_idempotency.rows import StoredResponse
 
 from . import LIST, UNANSWERED, made, page_of, running
 

@@ -4,7 +4,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from django.contrib import admin
-from django.urls import path
+from django.urls import include, path
 
 from django_idempotency.decorators import idempotent
 
@@ -65,6 +65,7 @@ EVERY_DOOR = PLAIN_DOORS | API_DOORS | aviews.DOORS | aviews.OTHERS | OTHERS
 urlpatterns = [
     path("admin/", admin.site.urls),
     path("ninja/", ninja.api.urls),
+    path("", include("django_idempotency.urls")),
     path("v1/charges", views.charge),
     *(path(f"{name}/", view) for name, view in EVERY_DOOR.items()),
 ]

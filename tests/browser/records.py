@@ -10,7 +10,9 @@ from typing import Any
 
 from django_idempotency.keys import record_id
 
-_TABLE = "django_idempotency_idempotencyrecord"
+RECORDS, STEPS, ENVELOPES = (
+    f"django_idempotency_idempotency{name}" for name in ("record", "step", "envelope")
+)
 _UNANSWERED = ("response_status", "response_headers", "response_body", "completed_at")
 _HEADERS = [["Content-Type", "application/json"], ["Location", "/api/orders/1042/"]]
 
@@ -49,24 +51,60 @@ def record(key: str, *, minutes: float = 5.0, **changes: Any) -> dict[str, Any]:
     return row | {"id": record_id(row["scope"], key).hex}
 
 
+def step(owner: dict[str, Any], name: str, *, minutes: float, **changes: Any) -> dict[str, Any]:
+    """A step of that record; a call that returned so many minutes ago, after 0.8 seconds."""
+    then = datetime.now(UTC) - timedelta(minutes=minutes)
+    row = {
+        "record_id": owner["id"],
+        "name": name,
+        "kind": "call",
+        "status": "completed",
+        "attempt": 1,
+        "input_digest": b"i" * 32,
+        "output": b'{"id": "ch_1042", "amount": "24.00", "currency": "EUR"}',
+        "codec": "",
+        "error": "",
+        "token": owner["token"],
+        "started_at": then - timedelta(seconds=0.8),
+        "completed_at": then,
+        **changes,
+    }
+    return row if row["status"] == "completed" else row | {"output": None, "completed_at": None}
+
+
+def envelope(owner: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """The stored request of that record; due in two minutes."""
+    return {
+        "record_id": owner["id"],
+        "user_id": "1",
+        "request": b"{}\n",
+        "codec": "",
+        "tries": 2,
+        "error": "",
+        "created_at": owner["created_at"],
+        "due_at": datetime.now(UTC) + timedelta(minutes=2),
+        **changes,
+    }
+
+
 def _column(value: Any) -> Any:
     if isinstance(value, datetime):
         return _text(value)
     return json.dumps(value) if isinstance(value, list) else value
 
 
-def write(database: Path, *rows: dict[str, Any]) -> None:
+def write(database: Path, *rows: dict[str, Any], table: str = RECORDS) -> None:
     """Put the rows into the shop's SQLite."""
     with closing(sqlite3.connect(database, timeout=20)) as connection, connection:
         for row in rows:
             names, marks = ", ".join(f'"{name}"' for name in row), ", ".join("?" * len(row))
             values = [_column(value) for value in row.values()]
-            connection.execute(f"INSERT INTO {_TABLE} ({names}) VALUES ({marks})", values)
+            connection.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", values)
 
 
 def read(database: Path, key: str) -> tuple[Any, ...]:
     """Status and error of one record."""
-    query = f"SELECT status, error FROM {_TABLE} WHERE key = ?"
+    query = f"SELECT status, error FROM {RECORDS} WHERE key = ?"
     with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
         found: tuple[Any, ...] = connection.execute(query, [key]).fetchone()
     return found

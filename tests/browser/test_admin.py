@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from selenium.common import NoAlertPresentException
 
-from .records import read, record, write
+from .records import ENVELOPES, STEPS, envelope, read, record, step, write
 from .visitor import Visitor
 
 RECORDS = "/admin/django_idempotency/idempotencyrecord/"
@@ -47,8 +47,9 @@ class Operator:
         return self.visitor.find(".messagelist").text
 
     def makes_room(self) -> None:
-        """She closes the sidebar, for good."""
-        self.visitor.find("#toggle-nav-sidebar").click()
+        """She closes the sidebar, unless she has done so before."""
+        if "shifted" in (self.visitor.find("#main").get_attribute("class") or ""):
+            self.visitor.find("#toggle-nav-sidebar").click()
 
     def photographs(self, name: str) -> None:
         """The page by day and by night; raises AssertionError for one wider than the screen."""
@@ -73,9 +74,9 @@ def operator(visitor: Visitor) -> Operator:
     return operator
 
 
-def put(visitor: Visitor, *rows: dict[str, object]) -> None:
+def put(visitor: Visitor, *rows: dict[str, object], **to: str) -> None:
     """Into the shop's books."""
-    write(visitor.shop.books.database, *rows)
+    write(visitor.shop.books.database, *rows, **to)
 
 
 def test_list_is_narrowed_and_leads_to_a_record(operator: Operator) -> None:
@@ -179,3 +180,58 @@ def test_all_matching_are_expired(operator: Operator) -> None:
     visitor.clicks(".actions [type=submit]")
     visitor.clicks(".idempotency-confirmation [type=submit]")
     assert operator.message == "103 keys expired."
+
+
+def test_step_in_doubt_is_settled(operator: Operator) -> None:
+    """She looks at the operation, sees what steps returned, and says that the mail was sent."""
+    visitor = operator.visitor
+    row = record(f"delivery-{uuid.uuid4().hex[:8]}", status="released", attempts=3, atomic=False,
+                 minutes=14, error="OutcomeUnknownError", path="/api/deliveries/")  # fmt: skip
+    failed = {"status": "retrying", "error": "ConnectionError"}
+    put(visitor, row)
+    put(
+        visitor,
+        step(row, "order", kind="step", minutes=13, output=b'{"order": 1042}'),
+        step(row, "charge", minutes=12, attempt=3),
+        step(row, "courier", minutes=11, attempt=4, **failed),
+        step(row, "mail", minutes=10, status="unknown", error="ReadTimeout"),
+        step(row, "undo:charge", minutes=9, kind="undo", status="failed", error="CardDeclined"),
+        table=STEPS,
+    )
+    put(visitor, envelope(row, tries=30, due_at=None, error="OutcomeUnknownError"), table=ENVELOPES)
+    visitor.opens(f"{RECORDS}?standing=given-up")
+    assert row["key"] in visitor.page
+    operator.makes_room()
+    operator.finds(row["key"])
+    operator.photographs("admin-operation")
+    assert "ch_1042" not in visitor.page
+    visitor.clicks("[href='?outputs=1']")
+    assert '"id": "ch_1042"' in visitor.page
+    operator.photographs("admin-operation-outputs")
+    visitor.clicks("button[name=decision][value=done]")
+    visitor.writes("{sent}", "#id_output")
+    visitor.clicks(".idempotency-confirmation [type=submit]")
+    assert "Enter a valid JSON." in visitor.page
+    operator.photographs("admin-decision")
+    visitor.writes('{"sent": true}', "#id_output")
+    visitor.clicks(".idempotency-confirmation [type=submit]")
+    assert "recorded as done" in operator.message
+    assert "A person said so." in visitor.page
+
+
+def test_completer_runs_when_she_says_so(operator: Operator) -> None:
+    """She is asked first, and told what came of it."""
+    visitor = operator.visitor
+    row = record(f"delivery-{uuid.uuid4().hex[:8]}", status="released", attempts=2, atomic=False,
+                 error="ConnectionError", path="/api/deliveries/")  # fmt: skip
+    put(visitor, row)
+    put(visitor, envelope(row, user_id="4711"), table=ENVELOPES)
+    operator.finds(row["key"])
+    assert "in 1 minute" in visitor.page
+    visitor.clicks("form[action$='/complete/'] button")
+    assert row["key"] in visitor.page
+    operator.photographs("admin-completer")
+    visitor.clicks(".idempotency-confirmation [type=submit]")
+    assert "its user is gone or not active" in operator.message
+    assert "it was given up" in visitor.page
+    operator.photographs("admin-completer-told")

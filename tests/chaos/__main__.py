@@ -5,9 +5,10 @@ import signal
 import sys
 from collections.abc import Sequence
 
+from tests.redis.groups import GROUPS
 from tests.servers import UNAVAILABLE, ServerUnavailableError
 
-from .arena import DATABASES
+from .arena import DATABASES, Cache
 from .hammer import Orders, run
 from .plan import plan
 
@@ -18,6 +19,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=60.0, help="of faults (default: 60)")
     parser.add_argument("--seed", type=int, default=1, help="repeats the schedule (default: 1)")
     parser.add_argument("--database", choices=DATABASES, default="postgresql")
+    parser.add_argument("--cache", choices=GROUPS, help="a replay cache, which is broken as well")
+    parser.add_argument("--fence", action="store_true", help="which also answers duplicates")
     parser.add_argument("--print-plan", action="store_true", help="and do nothing else")
     parser.add_argument("--keep", action="store_true", help="leave histories and logs there")
     return parser.parse_args(arguments)
@@ -26,11 +29,15 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 def main(arguments: Sequence[str]) -> int:
     """0 if every promise was kept, 1 if not."""
     options = parse(arguments)
-    faults = plan(options.seed, options.seconds, server=options.database != "sqlite")
+    is_server, is_cached = options.database != "sqlite", options.cache is not None
+    faults = plan(options.seed, options.seconds, server=is_server, cache=is_cached)
     if options.print_plan:
         print(*faults, sep="\n")
         return 0
-    orders = Orders(options.database, options.seed, options.seconds, faults, options.keep)
+    cache = Cache(options.cache, fence=options.fence) if is_cached else None
+    orders = Orders(
+        options.database, options.seed, options.seconds, faults, cache, keep=options.keep
+    )
     # An end by SIGTERM unwinds like any other, so that nothing is left running or frozen.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:

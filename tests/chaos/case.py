@@ -1,11 +1,11 @@
 """All that is known of one operation, in the order of time: what the rules look at."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from .history import Effect, Exchange, Operation
+from .history import Effect, Exchange, Operation, Recall
 from .promises import PROMISES, Promise
 
 #: Clients and the database read different clocks of one machine, which may be slewed.
@@ -20,6 +20,12 @@ class World:
     owners: Mapping[str, Operation]
     #: When the last fault had been over for long enough.
     calm_since: float
+    #: Whether duplicates of a running request may be sent away by the replay cache.
+    is_fenced: bool = False
+    #: Whether the replay cache's servers may lose what they have acknowledged.
+    may_lose: bool = False
+    #: Whose entries somebody has brought back, with their markers.
+    restored: Collection[Operation] = ()
 
 
 @dataclass
@@ -30,6 +36,8 @@ class Case:
     world: World
     exchanges: list[Exchange] = field(default_factory=list)
     rows: list[Effect] = field(default_factory=list)
+    #: When the clerk has expired it, or may have.
+    recalls: list[Recall] = field(default_factory=list)
 
     @property
     def promise(self) -> Promise:
@@ -53,7 +61,7 @@ class Case:
 
     def lives(self) -> Iterable[list[Exchange]]:
         """The successes of each life of the key; where it expires, a new effect begins one."""
-        if self.promise.retention is None:
+        if self.promise.retention is None and not self.promise.recalled:
             return [self.successes]
         lives: dict[str, list[Exchange]] = defaultdict(list)
         for success in self.successes:
@@ -62,6 +70,11 @@ class Case:
 
     def kept_since(self, life: list[Exchange]) -> Iterator[tuple[Exchange, float]]:
         """Successes after whose end the reply was to be had, and until when it was."""
+        if self.promise.recalled:
+            for success in (success for success in life if not success.marked):
+                ends = (recall.began for recall in self.recalls if recall.ended > success.began)
+                yield success, min(ends, default=float("inf"))
+            return
         if self.promise.retention is None:
             if life:
                 yield min(life, key=lambda success: success.ended), float("inf")

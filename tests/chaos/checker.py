@@ -1,15 +1,17 @@
 """Decides from a history whether every promise was kept.
 
-It receives what clients sent and were told, which runs of the view began, what effects stand in the
-database and which operations are unfinished; it knows nothing of how the layer works.
+It receives what clients sent and were told, which runs of the view began, which keys were expired,
+what effects stand in the database and which operations are unfinished; it knows nothing of how the
+layer works.
 """
 
 from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from .case import Case, World
-from .history import Effect, Exchange, Operation, Run
+from .history import Effect, Exchange, Operation, Recall, Run
 from .rules import RULES
 
 
@@ -31,12 +33,15 @@ def cases(
     effects: Collection[Effect],
     runs: Iterable[Run],
     calm_since: float,
+    recalls: Iterable[Recall] = (),
+    **cache: Any,
 ) -> list[Case]:
-    """What happened, sorted by operation."""
+    """What happened, sorted by operation; ``cache`` is what a :class:`World` says of it."""
     world = World(
         Counter(run.request for run in runs if not run.fenced),
         {effect.nonce: effect.operation for effect in effects},
         calm_since,
+        **cache,
     )
     found: dict[Operation, Case] = {}
     for effect in effects:
@@ -44,6 +49,9 @@ def cases(
     for exchange in sorted(exchanges, key=lambda exchange: exchange.began):
         operation = exchange.operation
         found.setdefault(operation, Case(operation, world)).exchanges.append(exchange)
+    for recall in (recall for recall in recalls if recall.done is not False):
+        if case := found.get(recall.operation):
+            case.recalls.append(recall)
     return list(found.values())
 
 
@@ -64,4 +72,4 @@ def _story(case: Case) -> tuple[str, ...]:
         f"effect {row.nonce[:8]} of {row.request[:8]}, {row.outcome}, at {row.at:.4f} {row.payload}"
         for row in case.rows
     )
-    return (*rows, *map(str, case.exchanges))
+    return (*rows, *map(str, case.exchanges), *map(str, case.recalls))

@@ -19,7 +19,7 @@ from typing import Any
 
 from .caller import Caller, Errand, Manner
 from .history import Diary, Exchange
-from .promises import LEASE, PROMISES
+from .promises import LEASE, POINTS, PROMISES
 
 #: Threads of one client process. Two processes are some 200 requests a second: a machine with two
 #: processors is busy with them, and a retry still finds a worker free.
@@ -50,7 +50,7 @@ class Book:
         with self._lock:
             self._count += 1
             number = self._count
-        path = rng.choices(list(PROMISES), weights=(60, 12, 16, 12))[0]
+        path = rng.choices(list(PROMISES), weights=(60, 12, 16, 12, 16))[0]
         act = rng.choices(("serve", "refuse", "crash", "fail"), weights=(76, 8, 8, 8))[0]
         seconds = rng.uniform(0, 0.06) * pace
         if rng.random() < 0.01:
@@ -119,7 +119,7 @@ class Client:
         manner = rng.choice(_MANNERS)
         linger = ""
         if rng.random() < 0.08:
-            point = rng.choice(("before-claim", "after-claim", "before-commit", "after-commit"))
+            point = rng.choice([point for point in POINTS if point != "in-view"])
             linger = f"{point};{rng.uniform(0, 0.1) * self._pace:.3f};"
         return {
             "patient": Manner(linger=linger),

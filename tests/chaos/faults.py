@@ -15,6 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
+
+from tests.servers import Valkey
 
 from .arena import Arena
 from .caller import Caller, Errand, Manner
@@ -25,9 +28,12 @@ from .plan import Fault, Kind
 # mostly between its claim and its lock, where it will find itself fenced off.
 _POINTS = {
     Kind.AMBUSH: ("in-view",) * 4 + ("before-claim", "after-claim", "before-commit"),
-    Kind.ZOMBIE: ("after-claim",) * 3 + ("before-claim", "in-view", "before-commit"),
+    Kind.ZOMBIE: ("after-claim",) * 3 + ("before-claim", "in-view", "before-commit", "before-fill"),
 }
 _RETRY_SECONDS = 0.005
+_FLUSH_SECONDS = 0.1
+# Long enough for sentinels, or a cluster, to miss a server.
+_NOTICED_SECONDS = 0.5
 # A key that stays stuck for longer is for the healing, and for the checker, to find.
 _LONGEST_RECOVERY = 10.0
 
@@ -41,6 +47,14 @@ class Recovery:
     hurt: bool
 
 
+class Freeze(NamedTuple):
+    """A worker that stood still, and when."""
+
+    worker: int
+    began: float
+    ended: float
+
+
 class Storm:
     """Strikes the faults of a plan and counts them."""
 
@@ -48,10 +62,13 @@ class Storm:
         self._site = arena.site
         self._server = arena.server
         self._proxy = arena.proxy
+        self._group = arena.group
         self._caller = caller
         self._folder = folder
         self._lock = threading.Lock()
         self._restarting = threading.Lock()
+        self._replacing = threading.Lock()
+        self.freezes: list[Freeze] = []
         self.struck: Counter[str] = Counter()
         self.recoveries: list[Recovery] = []
 
@@ -78,6 +95,10 @@ class Storm:
                 self._ambush(number, fault)
             case Kind.RESTART:
                 self._restart()
+            case Kind.CACHE_FLUSH:
+                self._flush_cache(fault.seconds)
+            case Kind.CACHE_KILL | Kind.CACHE_FREEZE:
+                self._lose_cache(fault)
             case _ if self._proxy:
                 self._proxy.cut(fault)
 
@@ -90,8 +111,11 @@ class Storm:
             self._count("kills")
 
     def _freeze(self, worker: int | None, seconds: float) -> None:
+        began = time.monotonic()
         if worker and self._site.freeze(worker, seconds):
             self._count("zombies")
+        if worker:
+            self.freezes.append(Freeze(worker, began, time.monotonic()))
 
     def _restart(self) -> None:
         if self._server is None:
@@ -100,6 +124,36 @@ class Storm:
             self._server.crash()
             self._server.start()
             self._count("restarts")
+
+    def _flush_cache(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while self._group and time.monotonic() < until:
+            self._group.flush()
+            self._count("flushes")
+            time.sleep(_FLUSH_SECONDS)
+
+    def _lose_cache(self, fault: Fault) -> None:
+        if self._group is None:
+            return
+        # One after the other: a service that loses two servers at once is no service.
+        with self._replacing:
+            lost = self._group.first()
+            if fault.kind is Kind.CACHE_KILL:
+                lost.crash()
+                self._replace(lost, fault.seconds)
+                lost.start()
+            else:
+                with lost.frozen():
+                    self._replace(lost, fault.seconds)
+            self._group.gather()
+            self._count(f"{fault.kind}s")
+
+    def _replace(self, lost: Valkey, seconds: float) -> None:
+        """Return after so long, or when another server has taken its place."""
+        began = time.monotonic()
+        if self._group and seconds > _NOTICED_SECONDS:
+            self._group.recover(lost)
+        time.sleep(max(0.0, began + seconds - time.monotonic()))
 
     def _ambush(self, number: int, fault: Fault) -> None:
         point, errand = _bait(number, fault)

@@ -11,19 +11,32 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import django
 
+from tests.redis.waits import Wait, waits
+
 from . import ledger
-from .arena import Arena
+from .arena import Arena, Cache
 from .caller import Caller
 from .checker import cases, check
 from .clients import run as run_clients
 from .faults import Storm
 from .healing import heal
-from .history import Diary, Operation, exchanges, runs
+from .history import Diary, Operation, exchanges, hits, recalls, runs
+from .patience import impatient, measured
 from .plan import Fault
-from .report import Figures, add_operations, add_storm, add_traffic, told
+from .planter import Planter
+from .report import (
+    Figures,
+    add_cache,
+    add_expiries,
+    add_operations,
+    add_storm,
+    add_traffic,
+    told,
+)
 
 _PROCESSES = 2
 # SQLite has one write lock, so its views are short; the others' take up to 60 ms.
@@ -44,6 +57,7 @@ class Orders:
     seed: int
     seconds: float
     faults: list[Fault]
+    cache: Cache | None = None
     keep: bool = False
 
 
@@ -67,10 +81,11 @@ class Hammer:
         self._folder = folder
         self._diary = Diary(folder / "exchanges-main.jsonl")
         self._calm_since = 0.0
+        self._planter = Planter(folder, orders.seed) if orders.cache else None
 
     def run(self) -> int:
         """Print the figures; 1 if a promise was broken, else 0."""
-        with Arena(self._orders.database, self._folder) as arena:
+        with Arena(self._orders.database, self._orders.cache, self._folder) as arena:
             with arena.hit():
                 caller = Caller(arena.site.port, self._diary)
                 storm = Storm(arena, caller, self._folder)
@@ -98,7 +113,8 @@ class Hammer:
         ]
         for process in processes:
             process.start()
-        with _progress(lambda: f"{count.value:,} requests, {storm}"):
+        planting = self._planter or contextlib.nullcontext()
+        with _progress(lambda: f"{count.value:,} requests, {storm}"), planting:
             storm.rage(orders.faults, began)
             self._calm_since = time.monotonic() + _CALMING_SECONDS
             for process in processes:
@@ -106,7 +122,9 @@ class Hammer:
 
     def _judge(self, arena: Arena, storm: Storm, stuck: set[Operation]) -> int:
         history, ran = list(exchanges(self._folder)), list(runs(self._folder))
-        everything = cases(history, ledger.effects(), ran, self._calm_since)
+        expired = list(recalls(self._folder))
+        cache = self._cache_facts()
+        everything = cases(history, ledger.effects(), ran, self._calm_since, expired, **cache)
         unfinished = ledger.unfinished() | stuck
         violations = check(everything, unfinished)
         figures = Figures()
@@ -116,12 +134,33 @@ class Hammer:
         add_traffic(figures, history, ran)
         add_operations(figures, everything)
         add_storm(figures, storm, arena)
+        add_expiries(figures, expired)
+        faults = self._faults_of_cache(figures, storm, waits(arena.waits))
         figures.add("violations", len(violations))
         figures.add("unfinished", len(unfinished))
-        print(figures)
+        print(figures, *faults, sep="\n")
         if violations:
             print(told(violations))
-        return 1 if violations or unfinished else 0
+        return 1 if violations or unfinished or faults else 0
+
+    def _faults_of_cache(self, figures: Figures, storm: Storm, waited: list[Wait]) -> list[str]:
+        """What is wrong with the replay cache, beside its answers; adds its figures."""
+        cache = self._orders.cache
+        if cache is None or self._planter is None:
+            return []
+        add_cache(figures, storm, measured(waited, storm.freezes), self._planter)
+        figures.add("  answered by it", hits(self._folder))
+        faults = list(impatient(waited, storm.freezes, cache.asked))
+        figures.add("  waits too long, too often or too soon", len(faults))
+        return [*faults, *["a planted pickle was loaded"] * self._planter.has_exploded]
+
+    def _cache_facts(self) -> dict[str, Any]:
+        """What the checker must know of the replay cache."""
+        cache = self._orders.cache
+        if cache is None or self._planter is None:
+            return {}
+        restored = ledger.operations(self._planter.restored)
+        return {"is_fenced": cache.fence, "may_lose": cache.may_lose, "restored": restored}
 
 
 @contextlib.contextmanager

@@ -26,11 +26,10 @@ def heal(caller: Caller, history: Iterable[Exchange], seed: int) -> set[Operatio
     for exchange in (exchange for exchange in history if not exchange.is_half):
         payloads = sent.setdefault(exchange.operation, {})
         payloads[exchange.payload] = payloads.get(exchange.payload, False) or exchange.succeeded
-    # A key that expires may be in another life by now.
     doubtful = [
         operation
         for operation, payloads in sent.items()
-        if PROMISES[operation.path].retention is not None or not any(payloads.values())
+        if PROMISES[operation.path].expires or not any(payloads.values())
     ]
     deadline = time.monotonic() + _PATIENCE
     with ThreadPoolExecutor(_THREADS) as pool:
@@ -38,7 +37,7 @@ def heal(caller: Caller, history: Iterable[Exchange], seed: int) -> set[Operatio
             lambda operation: _finish(caller, operation, list(sent[operation]), deadline), doubtful
         )
         stuck = {operation for operation, done in zip(doubtful, finished, strict=True) if not done}
-    lasting = sorted(key for key in sent if PROMISES[key.path].retention is None)
+    lasting = sorted(key for key in sent if not PROMISES[key.path].expires)
     audited = random.Random(seed).sample(lasting, min(_AUDITED, len(lasting)))
     errands = [Errand(*operation, payload) for operation in audited for payload in sent[operation]]
     with ThreadPoolExecutor(_THREADS) as pool:

@@ -11,7 +11,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-RUNS = "runs.jsonl"
+RUNS, RECALLS = "runs.jsonl", "recalls.jsonl"
+#: The requests that the replay cache answered, one a line.
+HITS = "hits.txt"
 
 
 class Operation(NamedTuple):
@@ -99,6 +101,34 @@ class Effect:
         return Operation(self.caller, self.key, self.path)
 
 
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """The clerk has expired a key; on the clock of requests."""
+
+    caller: str
+    key: str
+    path: str
+    began: float
+    ended: float
+    #: None: nobody knows.
+    done: bool | None
+    #: Whether the replay cache has confirmed that it answers no more.
+    forgotten: bool
+    #: Whether somebody has brought back there what lay there.
+    restored: bool = False
+
+    @property
+    def operation(self) -> Operation:
+        """What was expired."""
+        return Operation(self.caller, self.key, self.path)
+
+    def __str__(self) -> str:
+        done = "expired" if self.done else "perhaps expired"
+        details = ", the replay cache not told" * (not self.forgotten)
+        details += ", its entry brought back" * self.restored
+        return f"{self.began:.4f}-{self.ended:.4f} {done}{details}"
+
+
 class Diary:
     """A file of exchanges that several threads add to."""
 
@@ -128,3 +158,15 @@ def runs(folder: Path) -> Iterator[Run]:
     """The runs of the view, which each worker noted in one write."""
     with (folder / RUNS).open() as lines:
         yield from (Run(**json.loads(line)) for line in lines)
+
+
+def recalls(folder: Path) -> Iterator[Recall]:
+    """What the clerk has expired, oldest first."""
+    with (folder / RECALLS).open() as lines:
+        yield from (Recall(**json.loads(line)) for line in lines)
+
+
+def hits(folder: Path) -> int:
+    """How many requests the replay cache has answered."""
+    path = folder / HITS
+    return len(path.read_text().splitlines()) if path.exists() else 0

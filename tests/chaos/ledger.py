@@ -1,6 +1,8 @@
 """The database as the hammer itself sees it, past the proxy: made ready before, read afterwards."""
 
 import os
+import uuid
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +51,19 @@ def effects() -> list[Effect]:
     return [Effect(**row | {"at": row["at"].timestamp()}) for row in rows]
 
 
+def operations(records: Collection[uuid.UUID]) -> set[Operation]:
+    """Those whose records are among these."""
+    return _operations(pk__in=records)
+
+
 def unfinished() -> set[Operation]:
     """The operations whose records are in progress."""
+    return _operations(status="in_progress")
+
+
+def _operations(**condition: Any) -> set[Operation]:
     records = _model("django_idempotency", "IdempotencyRecord")
-    found = records.filter(status="in_progress").values_list("scope", "key", "path")
+    found = records.filter(**condition).values_list("scope", "key", "path")
     return {
         Operation("" if scope == "anonymous" else STRANGER, key, path) for scope, key, path in found
     }

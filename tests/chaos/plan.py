@@ -33,6 +33,12 @@ class Kind(StrEnum):
     CUT_AFTER_COMMIT = "cut-after-commit"
     #: The same, and the COMMIT arrives a while after the worker has lost the connection.
     LATE_COMMIT = "late-commit"
+    #: The replay cache is emptied, ten times a second.
+    CACHE_FLUSH = "cache-flush"
+    #: Its server, or the one that others replace, is killed and comes back empty.
+    CACHE_KILL = "cache-kill"
+    #: The same, by SIGSTOP: it takes connections and answers nothing.
+    CACHE_FREEZE = "cache-freeze"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +74,9 @@ _SERVER = {
 #: SQLite is a file: nothing to cut or to restart, and whoever is frozen in a transaction stops all.
 _SQLITE = {Kind.KILL: 0.25, Kind.FREEZE: 8.0, Kind.AMBUSH: 1.5, Kind.ZOMBIE: 8.0}
 
+#: Beside those of the database. Between them entries live long enough to be restored.
+_CACHE = {Kind.CACHE_FLUSH: 6.0, Kind.CACHE_KILL: 9.0, Kind.CACHE_FREEZE: 8.0}
+
 # How long a fault lasts, from and to.
 _LENGTHS = {
     Kind.FREEZE: (LEASE * 1.3, LEASE * 3),
@@ -75,12 +84,15 @@ _LENGTHS = {
     Kind.AMBUSH: (0.02, 0.1),
     Kind.CUT_BEFORE_COMMIT: (0.0, 0.5),
     Kind.LATE_COMMIT: (0.02, 0.6),
+    Kind.CACHE_FLUSH: (1.0, 3.0),
+    Kind.CACHE_KILL: (0.0, 1.0),
+    Kind.CACHE_FREEZE: (0.2, 2.5),
 }
 
 
-def plan(seed: int, seconds: float, *, server: bool) -> list[Fault]:
+def plan(seed: int, seconds: float, *, server: bool, cache: bool = False) -> list[Fault]:
     """All faults of a run, in order; the same for the same arguments."""
-    rates = _SERVER if server else _SQLITE
+    rates = (_SERVER if server else _SQLITE) | (_CACHE if cache else {})
     faults = (
         fault
         for kind, period in rates.items()

@@ -17,11 +17,13 @@ from .plan import Kind
 # MariaDB's 5, too.
 _COMMIT = b"COMMIT"
 _NEAR = 32
+_AND_COMMIT = b"; COMMIT\0"
 _CLAIM = (b"INSERT INTO", b"django_idempotency_idempotencyrecord")
 
 
 def _is_commit(data: bytes) -> bool:
-    return _COMMIT in data[:_NEAR]
+    # PostgreSQL's may come behind the statement that settles the record.
+    return _COMMIT in data[:_NEAR] or data.endswith(_AND_COMMIT)
 
 
 def _is_claim(data: bytes) -> bool:

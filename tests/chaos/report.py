@@ -5,12 +5,15 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from tests.redis.waits import Wait
+
 from .arena import Arena
 from .case import Case
 from .checker import Violation
 from .faults import Storm
-from .history import Exchange, Run
+from .history import Exchange, Recall, Run
 from .plan import Kind
+from .planter import Planter
 
 _SHOWN = 10
 _LINES = 60
@@ -86,6 +89,23 @@ def add_storm(figures: Figures, storm: Storm, arena: Arena) -> None:
     unhurt = (recovery.seconds for recovery in storm.recoveries if not recovery.hurt)
     figures.add("kill to the retry's 201", spread(unhurt))
     figures.add("  retries hurt as well", spread(recovery.seconds for recovery in storm.recoveries))
+
+
+def add_expiries(figures: Figures, recalls: Sequence[Recall]) -> None:
+    """What the clerk did."""
+    done = [recall for recall in recalls if recall.done]
+    figures.add("keys expired by the clerk", len(done))
+    unconfirmed = sum(not recall.forgotten for recall in done)
+    figures.add("  not confirmed by the replay cache", unconfirmed)
+
+
+def add_cache(figures: Figures, storm: Storm, waits: Sequence[Wait], planter: Planter) -> None:
+    """What was done to the replay cache, and how long requests waited for it."""
+    for what in ("flushes", "cache-kills", "cache-freezes"):
+        figures.add(f"replay cache: {what.removeprefix('cache-')}", storm.struck[what])
+    figures.add("  planted", counted(planter.planted))
+    figures.add("  a question took", spread(wait.seconds for wait in waits if not wait.failed))
+    figures.add("  one in vain took", spread(wait.seconds for wait in waits if wait.failed))
 
 
 def told(violations: Sequence[Violation]) -> str:

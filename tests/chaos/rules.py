@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator
 
 from .case import CLOCKS, Case, World
 from .history import Exchange
-from .promises import LEASE
+from .promises import FENCED, LEASE, MAX_AGE
 
+# What a view's own bug, and a database that is not there, are as a 500.
+_ERRORS = {"Crash", "OperationalError", "InterfaceError"}
 # Statuses the site can answer, with the codes the layer gives them; the view's own have none.
 _EXPECTED = {
     201: {""},
@@ -22,8 +24,12 @@ Rule = Callable[[Case], Iterator[str]]
 
 
 def effect_twice(case: Case) -> Iterator[str]:
-    """Effects per key: at most one, and with a retention one in each."""
+    """Effects per key: at most one, with a retention one in each, and one more for each expiry."""
     if not case.promise.atomic:
+        return
+    if case.promise.recalled:
+        if len(case.effects) > 1 + len(case.recalls):
+            yield f"{len(case.effects)} effects, expired {len(case.recalls)} times"
         return
     for before, after in zip(case.effects, case.effects[1:], strict=False):
         if case.promise.retention is None:
@@ -95,6 +101,10 @@ def _forgets(case: Case, success: Exchange, later: Exchange) -> Iterator[str]:
         fine = later.status == 422
     else:
         fine = later.digest == success.digest and later.marked
+    # Whoever was sent away by the database may have put up a fence, and was slow.
+    is_late_fence = case.world.is_fenced and later.status == 409
+    if is_late_fence and later.began < success.ended + FENCED:
+        return
     if not fine:
         yield f"{later.request} got {later.status} {later.nonce} after {success.request}"
 
@@ -170,6 +180,22 @@ def replayed_after_expiry(case: Case) -> Iterator[str]:
                 yield f"{success.request}, {success.began - max(ends):.3f} s after"
 
 
+def replayed_after_recall(case: Case) -> Iterator[str]:
+    """What had expired before the request began is not replayed.
+
+    Where the replay cache has not confirmed it, or may have lost it, at least not for long.
+    """
+    is_doubtful = case.world.may_lose or case.operation in case.world.restored
+    is_doubtful = is_doubtful or any(recall.restored for recall in case.recalls)
+    for recall in (recall for recall in case.recalls if recall.done):
+        is_sure = recall.forgotten and not is_doubtful
+        until = recall.ended + (0.0 if is_sure else MAX_AGE + CLOCKS)
+        over = {success.nonce for success in case.successes if success.ended < recall.began}
+        for success in case.successes:
+            if success.marked and success.nonce in over and success.began > until:
+                yield f"{success.request}, {success.began - recall.ended:.3f} s after"
+
+
 def error_without_fault(case: Case) -> Iterator[str]:
     """When the faults are over, the view's own errors are the only ones."""
     for exchange in case.exchanges:
@@ -182,7 +208,8 @@ def unexpected_answer(case: Case) -> Iterator[str]:
     """There are no other answers than those of the documentation."""
     for exchange in case.exchanges:
         status = exchange.status or 503
-        if status not in (500, 503) and exchange.code not in _EXPECTED.get(status, ()):
+        expected = _ERRORS if status == 500 else _EXPECTED.get(status, ())
+        if status != 503 and exchange.code not in expected:
             yield f"{exchange.request} got {status} {exchange.code}"
 
 
@@ -201,6 +228,7 @@ RULES: tuple[Rule, ...] = (
     ran_for_nothing,
     false_mismatch,
     replayed_after_expiry,
+    replayed_after_recall,
     error_without_fault,
     unexpected_answer,
 )

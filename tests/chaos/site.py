@@ -14,7 +14,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass
 from datetime import timedelta
@@ -28,16 +28,13 @@ from django.urls import path
 from django_idempotency.claims import Claim
 from django_idempotency.decorators import idempotent
 from django_idempotency.exceptions import TransitionError
+from django_idempotency.replay_cache import Replays, Slot
 
-from .history import RUNS, Run
+from .history import HITS, RUNS, Run
 from .models import Ledger
 from .promises import LEASE, PROMISES, Promise
 
 View = Callable[[HttpRequest], HttpResponse]
-
-#: Where a worker may be told to stop: before its claim, between claim and row lock, in the view,
-#: between the completing UPDATE and COMMIT, and between COMMIT and reply.
-POINTS = ("before-claim", "after-claim", "in-view", "before-commit", "after-commit")
 
 #: What a view may answer instead of 201, every other time.
 ACTS = {"serve": 201, "refuse": 400, "crash": 500, "fail": 503}
@@ -63,8 +60,9 @@ class Stop:
             time.sleep(self.seconds)
 
     def _report(self) -> None:
-        if self.address:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+        # Who waits for it may have gone.
+        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+            if self.address:
                 sender.sendto(str(os.getpid()).encode(), self.address)
 
 
@@ -79,12 +77,17 @@ def _stop_of(request: HttpRequest) -> Stop:
     return Stop(number, point, float(seconds), address)
 
 
-def note(run: Run) -> None:
+def _append(name: str, line: str) -> None:
     """Append one line in one write, which O_APPEND makes atomic between processes."""
-    path = Path(os.environ["IDEMPOTENCY_TEST_FOLDER"]) / RUNS
+    path = Path(os.environ["IDEMPOTENCY_TEST_FOLDER"]) / name
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.write(descriptor, f"{json.dumps(asdict(run))}\n".encode())
+    os.write(descriptor, f"{line}\n".encode())
     os.close(descriptor)
+
+
+def note(run: Run) -> None:
+    """Write down that the view began."""
+    _append(RUNS, json.dumps(asdict(run)))
 
 
 def _errand(request: HttpRequest) -> dict[str, Any]:
@@ -158,12 +161,31 @@ def stage_claims() -> None:
         with _fenced(self.terms.attempts):
             lock(self, **options)
 
-    def stopping_complete(self: Claim, response: Any) -> None:
+    def stopping_complete(self: Claim, response: Any, *, commit: bool = False) -> None:
+        # There is no place to stop between a statement and the COMMIT in the same message.
+        stop = _stop.get()
         with _fenced(self.terms.attempts):
-            complete(self, response)
-        _stop.get().at("before-commit")
+            complete(self, response, commit=commit and stop.point != "before-commit")
+        stop.at("before-commit")
 
     Claim.lock, Claim.complete = stopping_lock, stopping_complete  # type: ignore[method-assign]
+
+
+def stage_cache() -> None:
+    """Let whoever fills the replay cache stop before he does, and count what is found there."""
+    fill, look = Slot.fill, Replays.look
+
+    def stopping_fill(self: Slot, response: Any, seconds: float) -> None:
+        _stop.get().at("before-fill")
+        fill(self, response, seconds)
+
+    def noting_look(self: Replays, intent: Any) -> Slot:
+        slot = look(self, intent)
+        if slot.response is not None:
+            _append(HITS, _stop.get().request)
+        return slot
+
+    Slot.fill, Replays.look = stopping_fill, noting_look  # type: ignore[method-assign]
 
 
 def _protected(promise: Promise) -> View:
@@ -184,6 +206,7 @@ def named_error(request: HttpRequest) -> HttpResponse:
 
 
 stage_claims()
+stage_cache()
 handler500 = "tests.chaos.site.named_error"
 urlpatterns = [
     path(where.lstrip("/"), staged(_protected(promise))) for where, promise in PROMISES.items()

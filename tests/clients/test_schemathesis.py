@@ -19,8 +19,9 @@ import pytest
 pytest.importorskip("drf_spectacular")
 pytest.importorskip("schemathesis")
 from testproject.demo.server import Shop, open_shop
+from testproject.provider.server import open_provider
 
-EXAMPLES = os.environ.get("IDEMPOTENCY_TEST_EXAMPLES", "5")
+EXAMPLES = os.environ.get("IDEMPOTENCY_TEST_EXAMPLES", "3")
 HERE = Path(__file__).parent
 
 pytestmark = pytest.mark.drf
@@ -67,7 +68,7 @@ def tickets(shop: Shop) -> tuple[list[str], list[str]]:
 
 def test_shop_keeps_to_its_schema(tmp_path: Path) -> None:
     """No 5xx and nothing undocumented; a repeated order gets its reply and no second cake."""
-    with open_shop() as shop:
+    with open_provider() as provider, open_shop(provider=provider.address) as shop:
         run = schemathesis(shop, tmp_path)
         assert run.returncode in (0, 1), run.stdout + run.stderr
         baked, ordered = tickets(shop)

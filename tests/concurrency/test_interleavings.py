@@ -18,7 +18,8 @@ from django_idempotency.exceptions import InProgressError, TransitionError, Unav
 from django_idempotency.maintenance import Sweep, clean_up
 from django_idempotency.models import IdempotencyRecord, Status, UtcNow
 from django_idempotency.policy import Policy
-from django_idempotency.store import Intent, Store, StoredResponse
+from django_idempotency.rows import Intent, StoredResponse
+from django_idempotency.store import Store
 from django_idempotency.upkeep import Upkeep
 from tests.app import effects
 from tests.app.models import Order

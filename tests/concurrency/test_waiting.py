@@ -68,7 +68,7 @@ def test_waiter_is_woken_by_the_owner_s_lock(
         waited = time.monotonic() - began
     assert Order.objects.count() == 1
     assert result.get("Idempotent-Replayed") == (None if dies else "true")
-    assert waited < 2
+    assert waited < 5
 
 
 @pytest.mark.parametrize("seconds", [0.3, 1.5])

@@ -4,6 +4,8 @@ import http.client
 import socket
 import time
 import uuid
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -71,13 +73,20 @@ def test_async_client_gets_the_first_reply_again(door: str, key: str) -> None:
     assert first == second
 
 
-def hang_up(address: str, path: str, key: str, after: float) -> None:
-    """Send a whole request, and close the connection ``after`` so many seconds."""
+def claimed() -> None:
+    """Return when a request has been claimed, which takes a moment on a busy machine."""
+    deadline = time.monotonic() + 20
+    while not IdempotencyRecord.objects.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+
+def hang_up(address: str, path: str, key: str, wait: Callable[[], None]) -> None:
+    """Send a whole request, and close the connection after a wait."""
     url = urlsplit(address)
     head = f"POST {path} HTTP/1.1\r\nHost: {url.netloc}\r\nContent-Length: 0\r\n"
     with socket.create_connection((url.hostname, url.port), timeout=20) as connection:
         connection.sendall(f"{head}Idempotency-Key: {key}\r\n\r\n".encode())
-        time.sleep(after)
+        wait()
 
 
 def post_again(address: str, path: str, key: str) -> httpx.Response:
@@ -96,7 +105,7 @@ def test_client_that_hangs_up_finds_the_reply_when_she_returns(path: str, tmp_pa
     keys = [uuid.uuid4().hex for _ in MOMENTS]
     with uvicorn(tmp_path) as address:
         for key, moment in zip(keys, MOMENTS, strict=True):
-            hang_up(address, path, key, moment)
+            hang_up(address, path, key, partial(time.sleep, moment))
         replies = [post_again(address, path, key) for key in keys]
     assert effects.count() == Order.objects.count() == len(keys)
     assert [reply.status_code for reply in replies] == [201] * len(keys)
@@ -107,7 +116,7 @@ def test_client_that_hangs_up_finds_the_reply_when_she_returns(path: str, tmp_pa
 def test_dead_server_frees_the_key_with_its_lease(tmp_path: Path, key: str) -> None:
     """No row lock vouches for a coroutine: a retry is sent away until the lease is over."""
     with uvicorn(tmp_path) as address:
-        hang_up(address, "/async-hangs-once/", key, 0.5)
+        hang_up(address, "/async-hangs-once/", key, claimed)
     with uvicorn(tmp_path) as address:
         reply = post_again(address, "/async-hangs-once/", key)
     assert reply.status_code == 201

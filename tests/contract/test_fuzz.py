@@ -23,7 +23,7 @@ from django_idempotency.keys import parse_header
 
 pytestmark = [pytest.mark.urls(__name__), pytest.mark.django_db]
 
-EXAMPLES = int(os.environ.get("IDEMPOTENCY_TEST_FUZZ", "250"))
+EXAMPLES = int(os.environ.get("IDEMPOTENCY_TEST_FUZZ", "100"))
 fuzzed = settings(
     max_examples=EXAMPLES,
     deadline=None,

@@ -17,14 +17,25 @@ from typing import Any, NoReturn
 from django.db import connection as default
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
+from psycopg.pq import TransactionStatus
 
 # What MariaDB says before the statement it is about.
 _PREFIX = re.compile("^SET STATEMENT .*? FOR ")
+_AND_COMMIT = "; COMMIT"
 
 
 def word_of(sql: str) -> str:
-    """What kind of statement it is."""
+    """What kind of statement it is; what brings the COMMIT along is one."""
+    if sql.endswith(_AND_COMMIT):
+        return "COMMIT"
     return _PREFIX.sub("", sql).split()[0].rstrip(";").upper()
+
+
+def _is_committed(connection: BaseDatabaseWrapper) -> bool:
+    """Whether psycopg has nothing to send any more."""
+    return connection.vendor == "postgresql" and (
+        connection.connection.info.transaction_status == TransactionStatus.IDLE
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +47,11 @@ class Boundary:
     is_sent: bool
     #: Whether it raised without any fault at it.
     failed: bool = False
+
+    @property
+    def alias(self) -> str:
+        """Whose it was; empty for the default database."""
+        return self.word.partition("@")[2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +167,8 @@ class Boundaries:
             # Django also commits and rolls back what it has lost already.
             if connection.connection is None and method != "get_new_connection":
                 return go()
+            if method == "_commit" and _is_committed(connection):
+                return go()
             return self._cross(connection, Boundary(named(*args), is_sent), go)
 
         setattr(connection, method, crossing)
@@ -173,11 +191,24 @@ class Boundaries:
             raise
 
 
-def strikes_at(number: int, boundary: Boundary, fault: str) -> Iterator[Strike]:
-    """Every way in which ``fault`` can come at a boundary."""
+def _is_told_by(following: Boundary, boundary: Boundary, fault: str) -> bool:
+    """Whether a fault after ``boundary`` is the one before ``following``: nothing is in between."""
+    if fault == "kill":
+        return True
+    # SQLite's closed handle takes what a statement has found along, and no other connection can be
+    # cut in place of this one.
+    cut = fault == "drop" and default.vendor != "sqlite"
+    return cut and following.alias == boundary.alias and "CONNECT" not in following.word
+
+
+def strikes_at(
+    number: int, boundary: Boundary, fault: str, following: Boundary | None = None
+) -> Iterator[Strike]:
+    """Every way in which ``fault`` can come at a boundary, but for those at ``following``."""
     word, _, _ = boundary.word.partition("@")
-    # What is not sent cannot fail, and has no reply.
-    if fault in ("raise", "lose") and not boundary.is_sent:
+    told = following is not None and _is_told_by(following, boundary, fault)
+    # What is not sent cannot fail, has no reply, and leaves nothing to be met before the next.
+    if not boundary.is_sent and (told or fault in ("raise", "lose")):
         return
     # Before there is a connection there is none to drop, and a reply is lost afterwards.
     if fault != "lose" and (word, fault) != ("CONNECT", "drop"):
@@ -187,4 +218,5 @@ def strikes_at(number: int, boundary: Boundary, fault: str) -> Iterator[Strike]:
         return
     if fault == "drop" and boundary.is_sent and word != "CONNECT" and default.vendor != "sqlite":
         yield Strike(number, "during", fault)
-    yield Strike(number, "after", fault)
+    if not told:
+        yield Strike(number, "after", fault)

@@ -67,7 +67,8 @@ def cases(story: Story, fault: str) -> Iterator[tuple[str, Strike]]:
     words = [boundary.word for boundary in boundaries]
     first = words.index(str(story.given.at)) + 1 if story.given else 0
     for number, boundary in enumerate(boundaries[first:], first + 1):
-        for strike in strikes_at(number, boundary, fault):
+        following = next(iter(boundaries[number:]), None)
+        for strike in strikes_at(number, boundary, fault, following):
             yield f"{story.name}-{number}-{strike.when}-{boundary.word}-{fault}", strike
 
 

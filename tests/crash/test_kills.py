@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from django.db import InterfaceError, OperationalError, connection
@@ -141,16 +141,24 @@ def test_duplicate_of_a_frozen_worker_is_answered_at_once(point: str, key: str, 
 def in_flight(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
     """The view's COMMIT raises: Django loses a connection whose transaction is still open."""
     lost: list[Any] = []
-    original = connection.commit
+    original, execute = connection.commit, PostgreSQL.execute_several
 
-    def cut() -> None:
-        if not Order.objects.exists():
-            return original()
+    def lose() -> NoReturn:
         lost.append(connection.connection)
         connection.connection = None
         raise OperationalError("the network is gone")
 
+    def cut() -> None:
+        if not Order.objects.exists():
+            return original()
+        lose()
+
+    def cut_short(self: PostgreSQL, connection: Any, text: str, params: Any) -> Any:
+        row = execute(self, connection, text.removesuffix("; COMMIT"), params)
+        return lose() if text.endswith("; COMMIT") else row
+
     monkeypatch.setattr(connection, "commit", cut)
+    monkeypatch.setattr(PostgreSQL, "execute_several", cut_short)
     yield lost
     for raw in lost:
         with suppress(Exception):  # PyMySQL's minds being closed twice
@@ -197,6 +205,7 @@ def test_reply_is_never_read_from_a_transaction_that_is_still_open(
         set_autocommit(autocommit)
 
     monkeypatch.setattr(connection, "_commit", cut)
+    monkeypatch.setattr(PostgreSQL, "and_commit", "")
     monkeypatch.setattr(connection, "_set_autocommit", stuck)
     first = post("/function/", key)
     monkeypatch.undo()

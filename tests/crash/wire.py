@@ -15,7 +15,7 @@ from .boundaries import word_of
 
 Ear = Callable[[], Iterable[str]]
 
-_PSYCOPG_SENDS = re.compile(r'\tF\t\d+\t(?:Query\t "|Parse\t "\w*" ")(\w+)')
+_PSYCOPG_SENDS = re.compile(r'\tF\t\d+\t(?:Query\t "|Parse\t "\w*" ")(.+)"')
 
 
 def _sqlite(raw: Any) -> Ear:

@@ -12,11 +12,13 @@ import django
 
 django.setup()
 
+from django.db import connection  # noqa: E402
 from django.db.backends.base.base import BaseDatabaseWrapper  # noqa: E402
 from django.test import Client  # noqa: E402
 
 from django_idempotency.claims import Claim  # noqa: E402
-from django_idempotency.store import StoredResponse  # noqa: E402
+from django_idempotency.rows import StoredResponse  # noqa: E402
+from django_idempotency.store import Store  # noqa: E402
 from tests.app import views  # noqa: E402
 
 
@@ -55,8 +57,8 @@ _completed: list[bool] = []
 def _note_completion() -> None:
     original = Claim.complete
 
-    def noting(self: Claim, response: StoredResponse) -> None:
-        original(self, response)
+    def noting(self: Claim, response: StoredResponse, *, commit: bool = False) -> None:
+        original(self, response, commit=commit)
         _completed.append(True)
 
     Claim.complete = noting  # type: ignore[method-assign]
@@ -72,10 +74,18 @@ def _in_view() -> None:
     views.ACTS["order"] = stopping
 
 
+def _before_commit() -> None:
+    if connection.vendor == "postgresql":
+        # The message that brings the response brings COMMIT, too.
+        _before(Store, "_settle_and_commit")
+    else:
+        _before(BaseDatabaseWrapper, "commit", lambda: bool(_completed))
+
+
 POINTS: dict[str, Callable[[], None]] = {
     "after-claim": lambda: _before(Claim, "lock"),
     "in-view": _in_view,
-    "before-commit": lambda: _before(BaseDatabaseWrapper, "commit", lambda: bool(_completed)),
+    "before-commit": _before_commit,
     "after-commit": lambda: _after(BaseDatabaseWrapper, "commit", lambda: bool(_completed)),
 }
 

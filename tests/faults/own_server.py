@@ -36,19 +36,19 @@ def _settings(server: Server, name: str) -> dict[str, Any]:
 
 
 @contextmanager
-def _alias(settings: dict[str, Any]) -> Iterator[None]:
-    connections.settings[ALIAS] = settings
+def _known_as(alias: str, settings: dict[str, Any]) -> Iterator[None]:
+    connections.settings[alias] = settings
     try:
         yield
     finally:
-        connections[ALIAS].close()
-        del connections[ALIAS]
-        del connections.settings[ALIAS]
+        connections[alias].close()
+        del connections[alias]
+        del connections.settings[alias]
 
 
 @contextmanager
-def own_server() -> Iterator[Server]:
-    """A running server, seen as ``ALIAS``, with the tables that orders need.
+def own_server(alias: str = ALIAS) -> Iterator[Server]:
+    """A running server, seen as ``alias``, with the tables that orders need.
 
     Skips the test where there is none. A test that uses it must not be marked ``django_db``, which
     would forbid the alias.
@@ -57,13 +57,14 @@ def own_server() -> Iterator[Server]:
         pytest.skip("SQLite is no server")
     try:
         with _kind() as server:
-            with _alias(_settings(server, "idempotency")), connections[ALIAS].cursor() as cursor:
+            first = _known_as(alias, _settings(server, "idempotency"))
+            with first, connections[alias].cursor() as cursor:
                 cursor.execute(f"CREATE DATABASE {NAME}")
-            with _alias(_settings(server, NAME)):
-                with connections[ALIAS].schema_editor() as editor:
+            with _known_as(alias, _settings(server, NAME)):
+                with connections[alias].schema_editor() as editor:
                     for model in (IdempotencyRecord, Order, Delivery):
                         editor.create_model(model)
-                connections[ALIAS].close()
+                connections[alias].close()
                 yield server
     except ServerUnavailableError as error:
         pytest.skip(str(error))

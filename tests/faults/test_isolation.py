@@ -190,7 +190,7 @@ def test_waiters_get_the_first_reply(key: str, settings: Settings) -> None:
 
 
 def test_cleanups_beside_each_other_and_beside_requests_succeed(
-    post: Post, conflicts: bool
+    post: Post, conflicts: bool, isolation: str
 ) -> None:
     """Four commands delete the same 240 records in small batches; none of them fails."""
     post("/function/", uuid.uuid4().hex)
@@ -217,7 +217,11 @@ def test_cleanups_beside_each_other_and_beside_requests_succeed(
         until_answered("/function/", key)
     assert IdempotencyRecord.objects.count() == 20
     assert Order.objects.count() == 21
-    assert statuses(replies) <= ({201, 503} if conflicts else {201})
+    refused = {503} if conflicts else set()
+    if connection.vendor == "mysql" and isolation in ("repeatable read", "serializable"):
+        # The clean-up locks the gaps of an index into which fresh keys go.
+        refused.add(409)
+    assert statuses(replies) <= {201} | refused
 
 
 def test_views_that_are_not_serializable_fail_alone(

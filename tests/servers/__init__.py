@@ -13,17 +13,24 @@ from .mariadb import MariaDB
 from .pgbouncer import PgBouncer
 from .postgresql import PostgreSQL
 from .server import DATABASE_VARIABLE, LOOPBACK, UNAVAILABLE, Server
+from .valkey import REDIS_VARIABLE, Valkey
+from .valkey_cluster import Cluster
+from .valkey_sentinel import Sentinel
 
 __all__ = [
     "DATABASE_VARIABLE",
     "LOOPBACK",
+    "REDIS_VARIABLE",
     "UNAVAILABLE",
+    "Cluster",
     "MariaDB",
     "PgBouncer",
     "PostgreSQL",
+    "Sentinel",
     "Server",
     "ServerError",
     "ServerStartError",
     "ServerUnavailableError",
+    "Valkey",
     "shifted_clock",
 ]

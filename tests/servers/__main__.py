@@ -1,7 +1,7 @@
-"""Starts a database server, runs a command with its address, and stops the server.
+"""Starts servers, runs a command with their addresses, and stops the servers.
 
-``python -m tests.servers --database mariadb -- COMMAND ...`` returns COMMAND's exit status, or 69
-when the server cannot be had here.
+``python -m tests.servers --database mariadb --redis -- COMMAND ...`` returns COMMAND's exit status,
+or 69 when one of the servers cannot be had here.
 """
 
 import argparse
@@ -13,12 +13,14 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from tests.servers import (
+    REDIS_VARIABLE,
     UNAVAILABLE,
     MariaDB,
     PgBouncer,
     PostgreSQL,
     Server,
     ServerUnavailableError,
+    Valkey,
 )
 
 # What a shell answers for a command that cannot be started.
@@ -41,6 +43,12 @@ def chosen(database: str) -> list[Server]:
     return [postgresql, PgBouncer(postgresql)] if kind == "pgbouncer" else [postgresql]
 
 
+def all_chosen(options: argparse.Namespace) -> list[Server]:
+    """Every server that the command line asks for."""
+    databases = chosen(options.database) if options.database else []
+    return [*databases, Valkey()] if options.redis else databases
+
+
 def run(command: Sequence[str], variables: Mapping[str, str]) -> int:
     """Run ``command`` with ``variables`` in its environment; its status as a shell reports it."""
     try:
@@ -61,11 +69,16 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--database",
         choices=DATABASES,
-        default=DATABASES[0],
-        help=f"default: %(default)s, which is version {PostgreSQL.versions[-1]}",
+        help=f"default: {DATABASES[0]}, version {PostgreSQL.versions[-1]}; none with --redis",
+    )
+    parser.add_argument(
+        "--redis", action="store_true", help=f"a Valkey, whose URL is in {REDIS_VARIABLE}"
     )
     parser.add_argument("command", nargs="+", metavar="COMMAND")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if not options.redis and not options.database:
+        options.database = DATABASES[0]
+    return options
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -73,7 +86,7 @@ def main(arguments: Sequence[str]) -> int:
     options = parse(arguments)
     try:
         with contextlib.ExitStack() as running:
-            started = [running.enter_context(server) for server in chosen(options.database)]
+            started = [running.enter_context(server) for server in all_chosen(options)]
             return run(options.command, {server.variable: server.url for server in started})
     except ServerUnavailableError as error:
         print(f"tests.servers: {error}", file=sys.stderr)

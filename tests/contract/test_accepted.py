@@ -1,0 +1,184 @@
+"""``respond="accepted"``: a request is stored, answered with 202, and run by a completer."""
+
+import uuid
+from typing import Any
+
+import pytest
+from django.core.checks import run_checks
+from django.db import connection
+from django.test import Client, override_settings
+from django.test.utils import CaptureQueriesContext
+from django.urls import NoReverseMatch
+from pytest_django import Settings
+
+from django_idempotency.completer import Completion, complete_due
+from django_idempotency.models import IdempotencyEnvelope, IdempotencyRecord
+from tests.app import effects
+from tests.app.models import Order
+from tests.app.urls import ASYNC, DOORS
+from tests.conftest import Post
+from tests.contract.test_strangers import by_session
+
+pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
+
+PLAIN = "/function/"
+# This door's caller is a user without a row.
+NOBODY = "/wrapped/"
+EVERY_DOOR = [door for door in (*DOORS, *ASYNC, "/ninja/door/") if door != NOBODY]
+
+
+@pytest.fixture(autouse=True)
+def accepting(settings: Settings) -> None:
+    """Every view accepts."""
+    settings.IDEMPOTENCY_RESPOND = "accepted"
+
+
+def complete() -> list[Completion]:
+    """What a completer does now."""
+    return [done.completion for done in complete_due()]
+
+
+def state(url: str, client: Client | None = None) -> Any:
+    """What the status page says."""
+    response = (client or Client()).get(url)
+    assert response.status_code == 200
+    return response.json()
+
+
+@pytest.mark.parametrize("door", EVERY_DOOR)
+def test_request_is_accepted_then_run_once_then_replayed(
+    door: str, post: Post, key: str, atomic_requests: bool
+) -> None:
+    """Every repetition is accepted again until there is a response, and then gets that."""
+    first, second = post(door, key), post(door, key)
+    assert (first.status_code, second.status_code) == (202, 202)
+    assert first.content == second.content
+    assert first["Location"] == second["Location"] == first.json()["url"]
+    assert (first["Retry-After"], first["Idempotency-Key"]) == ("1", key)
+    assert effects.count() == Order.objects.count() == 0
+    assert state(first["Location"])["state"] == "accepted"
+    assert complete() == [Completion.COMPLETED]
+    assert effects.count() == Order.objects.count() == 1
+    assert not IdempotencyEnvelope.objects.exists()
+    last = post(door, key)
+    assert (last.status_code, last["Idempotent-Replayed"]) == (201, "true")
+    told = state(first["Location"])
+    assert (told["state"], told["response"]["status"]) == ("completed", 201)
+    response = Client().get(told["response"]["url"])
+    assert (response.status_code, response.content) == (201, last.content)
+    assert effects.count() == 1
+    assert complete() == []
+
+
+@pytest.mark.parametrize("act", ["crash", "unavailable"])
+def test_failed_run_is_pending_and_tried_again(post: Post, key: str, act: str) -> None:
+    """The client is told 202 as long as somebody will try."""
+    first = post(PLAIN, key, act=act)
+    assert complete() == [Completion.PENDING]
+    assert state(first["Location"])["state"] == "pending"
+    assert post(PLAIN, key, act=act).status_code == 202
+    IdempotencyEnvelope.objects.update(due_at=None)
+    assert state(first["Location"])["state"] == "stopped"
+    refused = post(PLAIN, key, act=act)
+    assert (refused.status_code, refused.json()["code"]) == (409, "idempotency_attempts_exhausted")
+
+
+def test_answer_without_outcome_is_the_clients_to_mend(post: Post, key: str) -> None:
+    """A 401 frees the key, and the mended request is accepted under it."""
+    first = post(PLAIN, key, act="unauthorized")
+    assert complete() == [Completion.REFUSED]
+    assert state(first["Location"])["state"] == "refused"
+    assert post(PLAIN, key, act="unauthorized").status_code == 202
+    assert state(first["Location"])["state"] == "accepted"
+
+
+def test_other_request_with_the_key_is_refused(post: Post, key: str) -> None:
+    """Accepted or finished, the key stands for its first request."""
+    assert post(PLAIN, key).status_code == 202
+    assert post(PLAIN, key, body={"cake": "other"}).status_code == 422
+    complete()
+    assert post(PLAIN, key, body={"cake": "other"}).status_code == 422
+    assert effects.count() == 1
+
+
+def test_keyless_request_runs_at_once(post: Post) -> None:
+    """There is nothing to come back to."""
+    assert post(PLAIN).status_code == 201
+    assert effects.count() == 1
+
+
+def test_body_too_large_to_be_stored_is_run_at_once(
+    post: Post, key: str, settings: Settings
+) -> None:
+    """The final response is what a retry would get in the end."""
+    settings.IDEMPOTENCY_MAX_REQUEST_BYTES = 5
+    assert post(PLAIN, key).status_code == 201
+    assert not IdempotencyEnvelope.objects.exists()
+
+
+def test_crash_before_the_request_was_stored_is_mended_by_a_retry(post: Post, key: str) -> None:
+    """A parked claim without an envelope would never be run."""
+    post(PLAIN, key)
+    IdempotencyEnvelope.objects.all().delete()
+    assert complete() == []
+    assert post(PLAIN, key).status_code == 202
+    assert complete() == [Completion.COMPLETED]
+    assert effects.count() == 1
+
+
+def test_stranger_does_not_see_an_operation(key: str) -> None:
+    """Neither its state nor its response; one that is not there looks the same."""
+    alice, bob = by_session("alice"), by_session("bob")
+    response: Any = alice.post(PLAIN, headers={"Idempotency-Key": key})
+    url = response["Location"]
+    complete()
+    for stranger in (bob, Client()):
+        assert stranger.get(url).status_code == 404
+        assert stranger.get(f"{url}response/").status_code == 404
+    assert alice.get(f"/operations/{uuid.uuid4()}/").status_code == 404
+    told = state(url, alice)
+    assert told["state"] == "completed"
+    assert alice.get(told["response"]["url"]).status_code == 201
+
+
+def test_operation_is_run_for_who_sent_it(key: str) -> None:
+    """The completer logs in whoever was logged in, and nobody else."""
+    alice = by_session("alice")
+    alice.post("/who/", headers={"Idempotency-Key": key})
+    complete()
+    record = IdempotencyRecord.objects.get()
+    assert record.scope.startswith("user:")
+    assert record.status == "completed"
+
+
+def test_operation_of_a_user_who_is_gone_is_left_to_a_person(post: Post, key: str) -> None:
+    """Nobody acts in the name of somebody who may not."""
+    assert post(NOBODY, key).status_code == 202
+    assert complete() == [Completion.GIVEN_UP]
+    assert effects.count() == 0
+    assert complete() == []
+
+
+def test_response_is_not_there_before_it_is(post: Post, key: str) -> None:
+    """No empty 200."""
+    url = post(PLAIN, key)["Location"]
+    assert Client().get(f"{url}response/").status_code == 404
+
+
+def test_accepting_costs_few_statements(post: Post, key: str) -> None:
+    """A look, a claim, a look, an envelope."""
+    post(PLAIN, "another-key-of-somebody")
+    with CaptureQueriesContext(connection) as captured:
+        post(PLAIN, key)
+    ours = [q["sql"] for q in captured if "django_idempotency" in q["sql"]]
+    assert len(ours) == 4
+
+
+def test_missing_urls_are_found_before_anything_is_claimed(post: Post, key: str) -> None:
+    """By a check; and a request claims nothing."""
+    with override_settings(ROOT_URLCONF="tests.app.urls_without_operations"):
+        assert "django_idempotency.E006" in {found.id for found in run_checks()}
+        with pytest.raises(NoReverseMatch):
+            Client().post(PLAIN, headers={"Idempotency-Key": key})
+    assert not IdempotencyRecord.objects.exists()
+    assert "django_idempotency.E006" not in {found.id for found in run_checks()}

@@ -1,0 +1,93 @@
+"""Who finishes an order that was cut off: its client, who asks again, or the completer."""
+
+import time
+from collections.abc import Callable
+from uuid import UUID
+
+from django.db.models import Exists, OuterRef
+from django.db.models.functions import Now
+
+from django_idempotency.completer import Completion, complete
+from django_idempotency.models import (
+    IdempotencyEnvelope,
+    IdempotencyRecord,
+    IdempotencyStep,
+    Status,
+)
+
+from .victim import Reply, Request
+
+Finish = Callable[[Request], Reply]
+
+_DEADLINE_SECONDS = 10.0
+# In a storm an operation may be taken up in vain six times, after which it waits for a minute.
+_PATIENCE_SECONDS = 150.0
+# In progress, of unknown outcome for now, not finished yet: come again.
+_NOT_YET = (409, 503)
+
+
+def let_the_lease_run_out() -> None:
+    """Whoever died is known to be dead."""
+    running = IdempotencyRecord.objects.filter(status=Status.IN_PROGRESS)
+    running.update(lease_expires_at=Now())
+
+
+def by_the_client(request: Request) -> Reply:
+    """The final reply, asked for by a client who comes back as told."""
+    deadline = time.monotonic() + _DEADLINE_SECONDS
+    let_the_lease_run_out()
+    while not (reply := request.send()).is_final:
+        assert reply.status in _NOT_YET, reply
+        assert time.monotonic() < deadline, "the operation is stuck"
+        time.sleep(0.01)
+    return reply
+
+
+def by_the_completer(request: Request) -> Reply:
+    """The same after a completer was there: what it left is the reply.
+
+    An order whose worker died before its request was stored is its client's to repeat.
+    """
+    let_the_lease_run_out()
+    run_the_completer()
+    return by_the_client(request)
+
+
+def run_the_completer() -> list[Completion]:
+    """What comes of everything that is stored."""
+    rows = IdempotencyEnvelope.objects.values_list("pk", flat=True)
+    return [_completed(pk) for pk in rows]
+
+
+def _completed(pk: UUID) -> Completion:
+    deadline = time.monotonic() + _DEADLINE_SECONDS
+    # On SQLite any other writer, the statistics' for one, makes it look busy.
+    while (done := complete("default", pk).completion) is Completion.BUSY:
+        assert time.monotonic() < deadline, "somebody is busy with it"
+    return done
+
+
+#: Where a worker is killed before something the client finishes its order, and where it is killed
+#: after it the completer does: between two boundaries nothing lies, so both do everywhere.
+FINISH: dict[str, Finish] = {"before": by_the_client, "after": by_the_completer}
+
+
+def unfinished() -> int:
+    """How many operations somebody has to work at.
+
+    A worker who died over the claim has done nothing and stored nothing: what he left is a key that
+    waits for its client, as if the request had never arrived.
+    """
+    begun = Exists(IdempotencyStep.objects.filter(record=OuterRef("pk")))
+    stored = Exists(IdempotencyEnvelope.objects.filter(record=OuterRef("pk")))
+    records = IdempotencyRecord.objects.exclude(status=Status.COMPLETED)
+    return records.filter(begun | stored).count()
+
+
+def seconds_until_all_is_finished() -> float:
+    """What the completers need, without anybody's help."""
+    began = time.monotonic()
+    while unfinished() or IdempotencyEnvelope.objects.exists():
+        assert time.monotonic() - began < _PATIENCE_SECONDS, f"{unfinished()} are not finished"
+        time.sleep(0.05)
+    return time.monotonic() - began

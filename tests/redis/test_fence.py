@@ -1,0 +1,175 @@
+"""IDEMPOTENCY_CACHE_INFLIGHT: duplicates of a running request are sent away by the cache."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from pytest_django import Settings
+
+from django_idempotency import replay_cache
+from django_idempotency.models import IdempotencyRecord
+from tests.app import effects
+from tests.app.models import Order
+from tests.concurrency.owners import in_thread, send
+from tests.servers import Valkey
+
+from .conftest import use
+
+pytestmark = [
+    pytest.mark.redis,
+    pytest.mark.django_db(transaction=True, databases=["default", "other"]),
+]
+
+DOOR = "/function/"
+#: How long a fence counts, and what a busy machine may add.
+FENCE_SECONDS, BUSY_SECONDS = replay_cache._FENCE_SECONDS, 0.7
+
+
+@pytest.fixture
+def fenced(
+    settings: Settings, cached: None, cached_in_processes: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cache answers duplicates, here and in the processes that are started."""
+    settings.IDEMPOTENCY_CACHE_INFLIGHT = True
+    monkeypatch.setenv("IDEMPOTENCY_TEST_INFLIGHT", "1")
+
+
+@contextmanager
+def owner(point: str, key: str) -> Iterator["subprocess.Popen[str]"]:
+    """A process that has stopped at ``point`` of a request with ``key``."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.crash.worker", point, key, DOOR],
+        env=os.environ,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout
+        assert process.stdout.readline().strip() == "stopped"
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def ask(key: str) -> tuple[Any, int]:
+    """The reply, and how many statements it took."""
+    with CaptureQueriesContext(connection) as captured:
+        reply = send(DOOR, key)
+    return reply, len(captured)
+
+
+def test_duplicates_of_another_process_s_request_ask_no_database(fenced: None, key: str) -> None:
+    """409 and Retry-After, until the owner is done; then a replay. The fence lasts a second, and
+    the one who asks the database after that puts up another.
+    """
+    with owner("in-view", key) as process:
+        refused = [ask(key) for _ in range(100)]
+        assert {reply.status_code for reply, _ in refused} == {409}
+        assert {reply["Retry-After"] for reply, _ in refused} == {"1"}
+        assert sum(count > 0 for _, count in refused) <= 2
+        time.sleep(FENCE_SECONDS)
+        (first, asked), (second, not_asked) = ask(key), ask(key)
+        assert (first.status_code, second.status_code) == (409, 409)
+        assert asked > 0
+        assert not_asked == 0
+        assert process.communicate("\n")[0].strip() == "201"
+    reply, count = ask(key)
+    assert reply["Idempotent-Replayed"] == "true"
+    assert count == 0
+    assert Order.objects.count() == effects.count() == 1
+
+
+def test_other_request_with_the_key_is_still_refused(fenced: None, key: str) -> None:
+    """422 by the database: a fence is for the request that runs."""
+    with owner("in-view", key):
+        assert send(f"{DOOR}?other=1", key).status_code == 422
+
+
+@pytest.mark.parametrize("point", ["after-claim", "in-view", "before-commit"])
+def test_key_of_a_killed_owner_is_free_a_second_later(point: str, fenced: None, key: str) -> None:
+    """However eagerly it is asked for: no duplicate makes the fence last longer."""
+    with owner(point, key) as process:
+        assert ask(key)[0].status_code == 409
+        process.kill()
+        process.wait()
+        killed = time.monotonic()
+        statuses: list[int] = []
+        while not statuses or statuses[-1] == 409:
+            assert time.monotonic() - killed < 10
+            statuses.append(send(DOOR, key).status_code)
+            time.sleep(0.01)
+        waited = time.monotonic() - killed
+    print(
+        f"\n{connection.vendor}, killed {point}: free after {waited:.2f} s, {len(statuses)} tries"
+    )
+    assert statuses[-1] == 201
+    assert waited < FENCE_SECONDS + BUSY_SECONDS
+    assert Order.objects.count() == 1
+
+
+def test_duplicate_that_may_wait_waits(fenced: None, key: str, settings: Settings) -> None:
+    """The fence is not asked: it gets the first reply."""
+    settings.IDEMPOTENCY_WAIT = timedelta(seconds=20)
+    with owner("in-view", key) as process, ThreadPoolExecutor(1) as pool:
+        waiting = in_thread(pool, lambda: send(DOOR, key))
+        time.sleep(0.5)
+        assert not waiting.done()
+        assert process.communicate("\n")[0].strip() == "201"
+        reply = waiting.result(timeout=20)
+    assert reply.status_code == 201
+    assert reply["Idempotent-Replayed"] == "true"
+    assert Order.objects.count() == effects.count() == 1
+
+
+@pytest.mark.parametrize("loss", ["flushed", "frozen", "crashed"])
+def test_lost_redis_means_that_the_database_answers(
+    loss: str,
+    valkey: Valkey,
+    settings: Settings,
+    key: str,
+    monkeypatch: pytest.MonkeyPatch,
+    cached_in_processes: None,
+) -> None:
+    """The same 409 while the first runs, and the same reply afterwards."""
+    settings.IDEMPOTENCY_CACHE_INFLIGHT = True
+    monkeypatch.setenv("IDEMPOTENCY_TEST_INFLIGHT", "1")
+    monkeypatch.setenv(Valkey.variable, valkey.url)
+    use(settings, valkey.url)
+    with owner("in-view", key) as process:
+        assert ask(key)[1] == 0
+        with lost(valkey, loss):
+            reply, count = ask(key)
+            assert reply.status_code == 409
+            assert count > 0
+            assert process.communicate("\n")[0].strip() == "201"
+            assert send(DOOR, key)["Idempotent-Replayed"] == "true"
+    assert Order.objects.count() == effects.count() == 1
+    assert IdempotencyRecord.objects.get().attempts == 1
+
+
+@contextmanager
+def lost(valkey: Valkey, loss: str) -> Iterator[None]:
+    """What was in Redis is gone, or Redis itself is."""
+    if loss == "frozen":
+        with valkey.frozen():
+            yield
+    elif loss == "crashed":
+        valkey.crash()
+        try:
+            yield
+        finally:
+            valkey.start()
+    else:
+        valkey.ask("FLUSHALL")
+        yield

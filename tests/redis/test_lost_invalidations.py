@@ -1,0 +1,138 @@
+"""Redis cannot be told that a record answers no more: whoever wanted it is told so."""
+
+import os
+import subprocess
+import sys
+import uuid
+from datetime import timedelta
+
+import pytest
+from django.core.cache import caches
+from django.core.management import CommandError, call_command
+from pytest_django import Settings
+
+from django_idempotency import replay_cache
+from django_idempotency.maintenance import NotForgottenError, delete, erase, expire
+from django_idempotency.models import IdempotencyRecord
+from django_idempotency.upkeep import Upkeep
+from tests.admin import act, client_of, told
+from tests.app import effects
+from tests.concurrency.owners import Reply, send
+from tests.servers import REDIS_VARIABLE, Valkey
+from tests.test_replay_cache import seconds_later
+
+from .conftest import use
+from .test_fence import lost
+
+pytestmark = [
+    pytest.mark.redis,
+    pytest.mark.django_db(transaction=True, databases=["default", "other"]),
+]
+
+DOOR = "/function/"
+MAX_AGE = timedelta(seconds=30)
+
+
+@pytest.fixture(params=["frozen", "crashed"])
+def loss(request: pytest.FixtureRequest) -> str:
+    """How Redis is lost."""
+    return str(request.param)
+
+
+@pytest.fixture
+def first(valkey: Valkey, settings: Settings, key: str) -> Reply:
+    """The reply that lies in the cache."""
+    valkey.ask("FLUSHALL")
+    use(settings, valkey.url)
+    settings.IDEMPOTENCY_CACHE_MAX_AGE = MAX_AGE
+    reply = send(DOOR, key)
+    assert send(DOOR, key).content == reply.content
+    return reply
+
+
+def test_expiry_says_so(valkey: Valkey, loss: str, first: Reply) -> None:
+    """It has happened in the database."""
+    record = IdempotencyRecord.objects.get()
+    with lost(valkey, loss):
+        done = expire(Upkeep("default"), [record.pk])
+    assert done.ids == [record.pk]
+    assert not done.is_forgotten
+
+
+def test_admin_says_so(valkey: Valkey, loss: str, first: Reply, key: str) -> None:
+    """And the retry runs anew as long as Redis is not there."""
+    clerk = client_of("view_idempotencyrecord", "expire")
+    with lost(valkey, loss):
+        page = act(clerk, "expire", IdempotencyRecord.objects.get())
+        assert "1 key expired." in told(page)
+        assert any("replay cache may answer for a while" in message for message in told(page))
+        assert send(DOOR, key).content != first.content
+    assert effects.count() == 2
+
+
+@pytest.mark.parametrize("forget", [False, True], ids=["wiped", "forgotten"])
+def test_erasure_says_so(valkey: Valkey, loss: str, first: Reply, forget: bool) -> None:
+    """What was erased is erased."""
+    with lost(valkey, loss), pytest.raises(NotForgottenError) as raised:
+        erase(Upkeep("default"), "anonymous", forget=forget)
+    assert raised.value.erased == 1
+    assert IdempotencyRecord.objects.filter(response_body__isnull=False).count() == 0
+
+
+def test_command_says_so(valkey: Valkey, loss: str, first: Reply) -> None:
+    """In words, with the time after which it is over."""
+    with lost(valkey, loss), pytest.raises(CommandError, match="for 0:00:30 at most") as raised:
+        call_command("idempotency_erase", scope="anonymous")
+    assert raised.value.returncode == 4
+
+
+def test_command_has_an_exit_status_of_its_own(
+    valkey: Valkey, loss: str, first: Reply, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """4, as a script sees it; and 0 when Redis is back."""
+    monkeypatch.setenv("DJANGO_SETTINGS_MODULE", f"{__package__}.settings")
+    monkeypatch.setenv(REDIS_VARIABLE, valkey.url)
+    command = [sys.executable, "-m", "django", "idempotency_erase", "--scope", "anonymous"]
+    with lost(valkey, loss):
+        failed = subprocess.run(command, capture_output=True, text=True, env=os.environ)
+    assert failed.returncode == 4
+    assert "the replay cache has not confirmed it" in failed.stderr
+    assert subprocess.run(command, capture_output=True, env=os.environ).returncode == 0
+
+
+def test_deletion_does_not_fail(valkey: Valkey, loss: str, first: Reply) -> None:
+    """What is deleted had expired, and has no entry that counts."""
+    record = IdempotencyRecord.objects.get()
+    expire(Upkeep("default"), [record.pk])
+    with lost(valkey, loss):
+        assert delete(Upkeep("default"), [record.pk]) == [record.pk]
+
+
+def test_lost_invalidation_costs_the_life_of_an_entry(
+    valkey: Valkey, first: Reply, key: str
+) -> None:
+    """Redis was cut off, and comes back with what it had: the old reply, for MAX_AGE and no longer.
+
+    (One that was frozen executes what it was sent; this one never got it.)
+    """
+    record = IdempotencyRecord.objects.get()
+    names = replay_cache._names("default", record.pk)[:2]
+    client = caches["redis"].client
+    raw, keys = client.get_client(write=True), [client.make_key(name) for name in names]
+    kept = {name: raw.get(name) for name in keys}
+    assert expire(Upkeep("default"), [record.pk]).is_forgotten
+    raw.mset(kept)
+    assert send(DOOR, key).content == first.content
+    with seconds_later(MAX_AGE.total_seconds()):
+        assert send(DOOR, key).content != first.content
+
+
+def test_frozen_redis_hears_of_the_expiry_when_it_thaws(
+    valkey: Valkey, first: Reply, key: str
+) -> None:
+    """The command that timed out was sent all the same, and is executed late."""
+    with lost(valkey, "frozen"):
+        assert not expire(Upkeep("default"), [IdempotencyRecord.objects.get().pk]).is_forgotten
+    replay_cache._breaker.cache_clear()
+    assert send(DOOR, key).get("Idempotent-Replayed") is None
+    assert send(DOOR, uuid.uuid4().hex).status_code == 201

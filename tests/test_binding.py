@@ -1,0 +1,158 @@
+"""However parameters come into PostgreSQL's statements, the protocol is the same."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.core.checks import run_checks
+from django.db import connection
+from django.test import Client
+from pytest_django import Settings
+
+from django_idempotency.models import IdempotencyRecord, Status, UtcNow
+from tests.app import effects
+from tests.app.models import Order
+from tests.app.urls import served
+from tests.conftest import Post
+from tests.crash.test_kills import kill, until_it_runs, worker
+
+pytestmark = [
+    pytest.mark.django_db(transaction=True, databases=["default", "other"]),
+    pytest.mark.skipif(connection.vendor != "postgresql", reason="only psycopg leaves a choice"),
+]
+
+#: Options of the connection, and whether the package prepares its own statements.
+WAYS: dict[str, tuple[dict[str, Any], bool]] = {
+    "client": ({}, False),
+    "client, prepared": ({}, True),
+    "server": ({"server_side_binding": True}, False),
+    "server, prepared": ({"server_side_binding": True, "prepare_threshold": 0}, False),
+    "server, prepared by the package": ({"server_side_binding": True}, True),
+}
+PREPARED = [name for name in WAYS if "prepared" in name]
+DOORS = served("/function/", "/mixin/", "/inside/")
+OURS = "SELECT COUNT(*) FROM pg_prepared_statements WHERE statement LIKE '%%idempotencyrecord%%'"
+
+
+@pytest.fixture(params=WAYS)
+def way(request: pytest.FixtureRequest, settings: Settings) -> Iterator[str]:
+    """The connection is made anew, and bound as it says."""
+    options, settings.IDEMPOTENCY_PREPARE = WAYS[request.param]
+    before = connection.settings_dict["OPTIONS"]
+    connection.close()
+    connection.settings_dict["OPTIONS"] = before | options
+    yield request.param
+    connection.close()
+    connection.settings_dict["OPTIONS"] = before
+
+
+def sent(post: Post, key: str) -> list[str]:
+    """The statements of a request; Django's log does not know the text of prepared ones."""
+    texts: list[str] = []
+
+    def note(execute: Any, sql: str, *args: Any) -> Any:
+        texts.append(sql)
+        return execute(sql, *args)
+
+    with connection.execute_wrapper(note):
+        post("/function/", key)
+    return texts
+
+
+def prepared() -> int:
+    """How many statements about records the server keeps a plan of."""
+    with connection.cursor() as cursor:
+        cursor.execute(OURS)
+        return int(cursor.fetchone()[0])
+
+
+def ask(path: str, key: str | None = None) -> Any:
+    """The same request as a worker's."""
+    return Client().post(path, headers={"Idempotency-Key": key or ""})
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_request_runs_once_and_is_replayed(way: str, door: str, key: str, post: Post) -> None:
+    """Three times, so that what is prepared is used again."""
+    for number in range(3):
+        first = post(door, f"{key}{number}")
+        assert Order.objects.count() == effects.count() == number + 1
+        again = post(door, f"{key}{number}")
+        assert again.content == first.content
+        assert again["Idempotent-Replayed"] == "true"
+        assert Order.objects.count() == effects.count() == number + 1
+
+
+def test_key_that_was_freed_expired_or_reused_is_known(way: str, key: str, post: Post) -> None:
+    """Each statement of the protocol: release, take, take anew, and the refusals."""
+    assert post("/function/", key, act="unauthorized").status_code == 401
+    assert IdempotencyRecord.objects.get().status == Status.RELEASED
+    assert post("/function/", key, act="crash").status_code == 500
+    assert IdempotencyRecord.objects.get().error
+    first = post("/function/", key)
+    assert first.status_code == 201
+    assert post("/function/", key, act="crash").status_code == 422
+    IdempotencyRecord.objects.update(expires_at=UtcNow() - timedelta(seconds=1))
+    again = post("/function/", key)
+    assert again.status_code == 201
+    assert again.content != first.content
+    # What a 401 wrote stays; what a crash wrote does not.
+    assert (Order.objects.count(), effects.count()) == (3, 4)
+
+
+def test_owner_is_asked_for_and_taken_over_when_dead(way: str, key: str) -> None:
+    """The lock that is found in the claim's own message."""
+    with worker("in-view", key) as owner:
+        assert ask("/function/", key).status_code == 409
+        kill(owner)
+        assert until_it_runs(ask, "/function/", key).status_code == 201
+    assert Order.objects.count() == 1
+    assert IdempotencyRecord.objects.get().attempts == 2
+
+
+@pytest.mark.parametrize("way", PREPARED, indirect=True)
+def test_plans_are_kept_and_used_again(way: str, key: str, post: Post) -> None:
+    """Claim, heartbeat and completion; the second key needs no more of them."""
+    post("/function/", f"{key}1")
+    kept = prepared()
+    assert kept >= 3
+    post("/function/", f"{key}2")
+    post("/function/", f"{key}2")
+    assert prepared() == kept
+
+
+def test_statement_of_the_project_is_not_prepared_by_the_package(
+    settings: Settings, key: str, post: Post
+) -> None:
+    """Django's own cursors bind as before."""
+    connection.close()
+    settings.IDEMPOTENCY_PREPARE = True
+    post("/function/", key)
+    for _ in range(3):
+        assert Order.objects.count() == 1
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT COUNT(*) FROM pg_prepared_statements"
+            " WHERE statement NOT LIKE '%%idempotencyrecord%%'"
+        )
+        assert cursor.fetchone()[0] == 0
+    connection.close()
+
+
+@pytest.mark.parametrize("way", PREPARED, indirect=True)
+def test_statements_of_a_fresh_key_stay_in_the_budget(way: str, key: str, post: Post) -> None:
+    """Claim, heartbeat, completion; a replay is one."""
+    assert len([text for text in sent(post, key) if "idempotencyrecord" in text]) == 3
+    assert len(sent(post, key)) == 1
+
+
+def test_pooler_and_prepared_statements_draw_a_warning(settings: Settings) -> None:
+    """Who disables server-side cursors has a pooler that hands out connections by transaction."""
+    settings.IDEMPOTENCY_PREPARE = True
+    connection.settings_dict["DISABLE_SERVER_SIDE_CURSORS"] = True
+    try:
+        found = [message.id for message in run_checks(databases=["default"])]
+    finally:
+        connection.settings_dict["DISABLE_SERVER_SIDE_CURSORS"] = False
+    assert found.count("django_idempotency.W014") == 1
