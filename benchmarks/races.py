@@ -38,7 +38,7 @@ class Caller:
     """One client with a connection of its own, opened by its first request."""
 
     def __init__(self, address: str) -> None:
-        self._connection = HTTPConnection(urlsplit(address).netloc, timeout=60)
+        self._connection = HTTPConnection(urlsplit(address).netloc, timeout=300)
 
     def post(self, path: str, key: str = "") -> tuple[int, float]:
         """The reply's status and the seconds it took."""

@@ -1,0 +1,138 @@
+"""Who takes part, and how each one's own documentation says to install him for this site.
+
+Where he can keep his records in the database, he does; his locks are on, and he replays rather than
+refuses where that is a choice. What stands here is only data: the parent of a measurement reads it
+without any of the packages.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.servers import REDIS_VARIABLE
+
+#: Names the contestant whose site a process is.
+CONTESTANT_VARIABLE = "BENCHMARK_CONTESTANT"
+DATABASES = ("postgresql", "mariadb", "sqlite")
+#: Where nothing is measured, only looked at, nobody connects.
+REDIS = os.environ.get(REDIS_VARIABLE, "redis://127.0.0.1:6379/0")
+
+
+@dataclass(frozen=True, slots=True)
+class Contestant:
+    """One way to protect the view.
+
+    ``environment`` is the file in ``benchmarks/requirements``; ``urls`` the module in this package.
+    ``one_effect`` says whether 16 racers with one key have one effect, which not everybody keeps.
+    """
+
+    name: str
+    environment: str
+    urls: str
+    apps: tuple[str, ...] = ()
+    middleware: tuple[str, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    connection: Mapping[str, Any] = field(default_factory=dict)
+    databases: tuple[str, ...] = DATABASES
+    one_effect: bool = True
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether a wrong answer is our own fault."""
+        return self.urls == "ours" and not self.is_floor
+
+    @property
+    def is_floor(self) -> bool:
+        """Whether it is psycopg alone."""
+        return self.name.startswith("floor")
+
+
+def _ours(name: str, **own: Any) -> Contestant:
+    return Contestant(name, "ours", "ours", apps=("django_idempotency",), **own)
+
+
+_ALL = (
+    _ours("ours"),
+    _ours("ours-prepared", settings={"IDEMPOTENCY_PREPARE": True}, databases=("postgresql",)),
+    # The project's own statements are prepared, too: another bare view.
+    _ours(
+        "ours-server-binding",
+        connection={"server_side_binding": True, "prepare_threshold": 5},
+        databases=("postgresql",),
+    ),
+    _ours("ours-redis", settings={"IDEMPOTENCY_CACHE": "redis"}),
+    _ours(
+        "ours-prepared-redis",
+        settings={"IDEMPOTENCY_PREPARE": True, "IDEMPOTENCY_CACHE": "redis"},
+        databases=("postgresql",),
+    ),
+    # The statements of our protocol without Django: nobody can be faster who makes them. And those
+    # of one that commits once, and shows nobody what runs.
+    *(
+        Contestant(name, "ours", "ours", apps=("django_idempotency",), databases=("postgresql",))
+        for name in ("floor", "floor-one-commit")
+    ),
+    Contestant(
+        "django-idempotency-key",
+        "django-idempotency-key",
+        "django_idempotency_key",
+        middleware=("idempotency_key.middleware.ExemptIdempotencyKeyMiddleware",),
+        settings={
+            "IDEMPOTENCY_KEY": {
+                # The first request's status instead of 409.
+                "CONFLICT_STATUS_CODE": None,
+                "STORAGE": {
+                    "CLASS": "idempotency_key.storage.CacheKeyStorage",
+                    "CACHE_NAME": "redis",
+                },
+                "LOCK": {
+                    "CLASS": "idempotency_key.locks.redis.MultiProcessRedisLock",
+                    "LOCATION": REDIS,
+                },
+            }
+        },
+        one_effect=False,
+    ),
+    Contestant(
+        "djangorestframework-idempotency-key",
+        "djangorestframework-idempotency-key",
+        "djangorestframework_idempotency_key",
+        apps=("rest_framework_idempotency_key",),
+        middleware=("rest_framework_idempotency_key.middleware.IdempotencyKeyMiddleware",),
+        settings={"IDEMPOTENCY_KEY_LOCK_TIMEOUT": 60},
+    ),
+    Contestant(
+        "drf-idem",
+        "drf-idem",
+        "drf_idem",
+        apps=("drf_idem",),
+        middleware=("drf_idem.middleware.IdempotencyMiddleware",),
+        settings={"DRF_IDEM": {"HEADER": "HTTP_IDEMPOTENCY_KEY", "CACHE_BACKEND": "redis"}},
+        one_effect=False,
+    ),
+    Contestant(
+        "drf-idempotency",
+        "drf-idempotency",
+        "drf_idempotency",
+        apps=("drf_idempotency",),
+        middleware=("drf_idempotency.middleware.IdempotencyMiddleware",),
+        settings={"IDEMPOTENCY": {"BACKEND": "drf_idempotency.backends.database.DatabaseBackend"}},
+    ),
+    Contestant(
+        "drf-idempotencykey",
+        "drf-idempotencykey",
+        "drf_idempotencykey",
+        apps=("drf_idempotencykey",),
+    ),
+    # On PostgreSQL by a pool of its own; where it knows no database of ours, in Redis.
+    Contestant("idemkit", "idemkit", "idemkit"),
+    Contestant("justonce", "justonce", "justonce"),
+)
+
+CONTESTANTS = {contestant.name: contestant for contestant in _ALL}
+
+
+def current() -> Contestant:
+    """The one whose site this process is."""
+    return CONTESTANTS[os.environ[CONTESTANT_VARIABLE]]

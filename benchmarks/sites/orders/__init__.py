@@ -1,0 +1,1 @@
+"""What every site sells: the model, the view around one INSERT, and who asks."""
