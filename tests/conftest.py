@@ -21,6 +21,12 @@ from django.utils import translation
 
 from tests.flushing import flush_all
 
+# Those whom tests ask say what they have compared, too.
+pytest.register_assert_rewrite(
+    *(f"tests.crash.{name}" for name in ("stories", "victim")),
+    *(f"tests.durable.{name}" for name in ("books", "customers", "finishing", "victim")),
+)
+
 Post = Callable[..., HttpResponse]
 
 _number = count()

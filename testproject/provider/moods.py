@@ -2,7 +2,8 @@
 
 import enum
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -39,23 +40,45 @@ class Spell:
 
 
 class Temper:
-    """The moods of all services, for several threads."""
+    """The moods of all services, and the requests they have in hand, for several threads."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._condition = threading.Condition()
         self._spells = dict.fromkeys(Service, Spell())
+        self._in_hand = 0
+        self._hurries = 0
 
     def turn(self, spells: Mapping[Service, Spell]) -> None:
         """Put these services in another mood."""
-        with self._lock:
+        with self._condition:
             self._spells.update(spells)
 
-    def draw(self, service: Service) -> Spell:
-        """The mood that meets the request which has just arrived."""
-        with self._lock:
+    @contextmanager
+    def meet(self, service: Service) -> Iterator[Spell]:
+        """The mood that meets the request which has just arrived, and is served in the block."""
+        with self._condition:
             spell = self._spells[service]
             self._spells[service] = spell.after_a_request()
-        return spell
+            self._in_hand += 1
+        try:
+            yield spell
+        finally:
+            with self._condition:
+                self._in_hand -= 1
+                self._condition.notify_all()
+
+    def hang(self, seconds: float) -> None:
+        """Return after so long, or when somebody hurries us."""
+        with self._condition:
+            hurries = self._hurries
+            self._condition.wait_for(lambda: self._hurries > hurries, seconds)
+
+    def hurry(self) -> None:
+        """Return when nothing is in hand; what hangs is served at once."""
+        with self._condition:
+            self._hurries += 1
+            self._condition.notify_all()
+            self._condition.wait_for(lambda: not self._in_hand)
 
     def describe(self) -> dict[str, dict[str, Any]]:
         """All moods, as JSON has them."""

@@ -84,6 +84,10 @@ class Provider:
         """The requests that reached a service, or all, retries and refused ones included."""
         return _matching(self._ask("GET", "calls").json()["calls"], service, details)
 
+    def hurry(self) -> None:
+        """Return when all that has come is served; what hangs does not wait for its time."""
+        self._ask("POST", "hurry")
+
     def reset(self) -> None:
         """Make it forget everything."""
         self._ask("POST", "reset")

@@ -10,5 +10,6 @@ urlpatterns = [
     path("ledger", views.ledger),
     path("calls", views.calls),
     path("mood", views.mood),
+    path("hurry", views.hurry),
     path("reset", views.reset),
 ]

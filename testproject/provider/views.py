@@ -3,7 +3,6 @@
 import contextlib
 import json
 import socket
-import time
 from collections.abc import Iterable
 from typing import Any, cast
 
@@ -65,15 +64,14 @@ def _hang_up(request: HttpRequest) -> None:
         connection.shutdown(socket.SHUT_RDWR)
 
 
-def _serve(request: HttpRequest, service: Service) -> HttpResponseBase:
-    spell = TEMPER.draw(service)
+def _serve(request: HttpRequest, service: Service, spell: Spell) -> HttpResponseBase:
     key = request.headers.get("Idempotency-Key", "")
     Call.objects.create(service=service, key=key, mood=spell.mood)
     if spell.mood is Mood.FAIL:
         return _error(503, "out_of_order")
     if spell.mood is Mood.HANG:
         # Before the claim: SQLite's one write lock stays free.
-        time.sleep(spell.seconds)
+        TEMPER.hang(spell.seconds)
     reply = work(cast(KeyedRequest, request), service, spell.mood)
     if spell.mood is Mood.LOSE:
         _hang_up(request)
@@ -84,7 +82,8 @@ def _serve(request: HttpRequest, service: Service) -> HttpResponseBase:
 def counter(request: HttpRequest, service: Service) -> HttpResponseBase:
     """POST has something done, in the mood of the moment; GET tells what ``?key=`` has done."""
     if request.method == "POST":
-        return _serve(request, service)
+        with TEMPER.meet(service) as spell:
+            return _serve(request, service, spell)
     return _listed(Entry.objects.filter(service=service, key=request.GET.get("key", "")))
 
 
@@ -121,8 +120,17 @@ def mood(request: HttpRequest) -> HttpResponseBase:
 
 
 @require_POST
+def hurry(request: HttpRequest) -> HttpResponseBase:
+    """Answer when all that has come is served."""
+    TEMPER.hurry()
+    return HttpResponse(status=204)
+
+
+@require_POST
 def reset(request: HttpRequest) -> HttpResponseBase:
     """Forget everything, keys and moods included."""
     TEMPER.turn(dict.fromkeys(Service, Spell()))
+    # What is served later would be remembered.
+    TEMPER.hurry()
     call_command("flush", verbosity=0, interactive=False)
     return HttpResponse(status=204)

@@ -78,6 +78,7 @@ class Storm:
                 fault.join()
             for service in _SERVICES:
                 self.provider.turn(service, "well")
+            self.provider.hurry()
 
     def _order(self, number: int) -> None:
         rng = random.Random(f"{seed()}/customer/{number}")

@@ -53,6 +53,23 @@ def test_what_hangs_is_done_though_nobody_waits_for_it(provider: Provider, key: 
     assert provider.ledger("charges") == [other, late]
 
 
+def test_what_hangs_is_done_before_everything_is_forgotten(provider: Provider, key: str) -> None:
+    """It would be in the next one's ledger otherwise."""
+    provider.turn("charges", "hang", times=1, seconds=60)
+    with pytest.raises(partners.ProviderDownError, match="ReadTimeout"):
+        charge(key, timeout=0.1)
+    eventually(lambda: provider.calls("charges", mood="hang"))
+    provider.hurry()
+    assert [entry["key"] for entry in provider.ledger("charges")] == [key]
+    provider.turn("charges", "hang", times=1, seconds=1.0)
+    with pytest.raises(partners.ProviderDownError, match="ReadTimeout"):
+        charge(f"{key}-late", timeout=0.1)
+    eventually(lambda: provider.calls("charges", key=f"{key}-late"))
+    provider.reset()
+    provider.hurry()
+    assert provider.ledger() == []
+
+
 def test_a_lost_reply_leaves_its_charge(provider: Provider, key: str) -> None:
     """The connection ends without a byte; the retry gets the reply that was lost."""
     provider.turn("charges", "lose", times=1)
