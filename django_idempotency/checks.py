@@ -77,7 +77,7 @@ _PROJECT_WIDE: dict[str, tuple[str, Callable[[object], bool]]] = {
     "LOG_KEYS": ("True or False", lambda value: isinstance(value, bool)),
     "MAX_REQUEST_BYTES": ("a whole number from 1", _is_positive),
     "MAX_STEP_BYTES": ("a whole number from 1", _is_positive),
-    "PREPARE": ("True or False", lambda value: isinstance(value, bool)),
+    "PREPARE": ("True, False or None", lambda value: value is None or isinstance(value, bool)),
     "PROBLEM_TYPE_BASE": ("a string", lambda value: isinstance(value, str)),
     "QUOTA_CACHE": ("the alias of a cache", lambda value: value in list(settings.CACHES)),
     "REQUEST_HEADERS": (

@@ -69,10 +69,13 @@ def keeps_statistics() -> bool:
     return bool(_get("IDEMPOTENCY_STATISTICS", True))
 
 
-def prepares() -> bool:
-    """Whether PostgreSQL keeps the plans of the package's statements, connection by connection."""
-    # Behind a PgBouncer that hands each transaction to another server they would not be there.
-    return bool(_get("IDEMPOTENCY_PREPARE", False))
+def prepares() -> bool | None:
+    """Whether PostgreSQL keeps the plans of the package's statements, connection by connection.
+
+    None: where nothing stands between, for a pooler may hand each transaction to another server.
+    """
+    wish = _get("IDEMPOTENCY_PREPARE", None)
+    return None if wish is None else bool(wish)
 
 
 def body_codecs() -> tuple[str, ...]:

@@ -76,7 +76,8 @@ class Texts(_Words):
         self.joined = self._insert(d.insert_and_read, columns=columns)
         # In a transaction of the caller's the lock that is found free would stay locked.
         asking = self._columns(self._is_alive())
-        self.claim = f"{d.hurried}; {self._insert(d.insert_and_read, columns=asking)}"
+        telling = f"{asking}, {d.server}"
+        self.claim = f"{d.hurried}; {self._insert(d.insert_and_read, columns=telling)}"
         self.claim_unflushed = f"{d.unflushed}; {self.claim}"
         prepared = {"columns": asking, "settings": d.settings}
         self.prepared = self._insert(d.insert_or_read, **prepared)
@@ -91,8 +92,8 @@ class Texts(_Words):
             f"UPDATE {self.table} SET status = {_RELEASED}, error = '', attempts = attempts - 1"
             f" WHERE {_GUARD}"
         )
-        self.complete_and_commit = self._and_commit(self.complete)
-        self.release_and_commit = self._and_commit(self.release)
+        self.complete_fenced = d.fence.format(statement=self.complete)
+        self.release_fenced = d.fence.format(statement=self.release)
         self.release_late = self._update_free(f"status = {_RELEASED}, error = %(error)s", _GUARD)
         self.take = self._take()
         self.forget_steps = f"DELETE FROM {self.steps} WHERE record_id = %(id)s"
@@ -145,9 +146,6 @@ class Texts(_Words):
             columns=columns,
             settings=settings,
         )
-
-    def _and_commit(self, statement: str) -> str:
-        return self._dialect.and_commit.format(statement=statement)
 
     def _take(self) -> str:
         d = self._dialect

@@ -110,10 +110,17 @@ class Store:
             return self.dialect.execute_several(connection, texts.joined, params)
         if not self.dialect.prepares(connection):
             text = texts.claim_unflushed if unflushed else texts.claim
-            return self.dialect.execute_several(connection, text, params)
+            return self._learned(self.dialect.execute_several(connection, text, params))
         with self.dialect.cursor(connection) as cursor:
             cursor.execute(texts.prepared_unflushed if unflushed else texts.prepared, params)
             return cursor.fetchone()
+
+    def _learned(self, row: Sequence[Any] | None) -> Sequence[Any] | None:
+        if row is None:
+            return None
+        *row, server = row
+        self.dialect.learn(self.connection, server)
+        return row
 
     def read(self, record: uuid.UUID) -> Found | None:
         """The record as it stands committed."""
@@ -252,7 +259,7 @@ class Store:
             "retention": self.dialect.duration(retention),
         } | self._held(record, token)
         if commit:
-            return self._settle_and_commit(self._texts.complete_and_commit, params)
+            return self._settle_and_commit(self._texts.complete_fenced, params)
         return self._settle(self._texts.complete, params, locked=locked)
 
     def release(
@@ -261,13 +268,13 @@ class Store:
         """Free the key beside the writes of an attempt that was no outcome."""
         params = self._held(record, token)
         if commit:
-            return self._settle_and_commit(self._texts.release_and_commit, params)
+            return self._settle_and_commit(self._texts.release_fenced, params)
         return self._settle(self._texts.release, params, locked=locked)
 
     @property
     def can_commit(self) -> bool:
         """Whether a statement that settles the record can take the COMMIT along."""
-        return bool(self.dialect.and_commit) and not self.dialect.prepares(self.connection)
+        return bool(self.dialect.fence)
 
     def _settle(self, text: str, params: Mapping[str, Any], *, locked: bool) -> bool:
         # MySQL rolls back a deadlocked transaction by itself, and a view may not care: its early
@@ -276,7 +283,7 @@ class Store:
 
     def _settle_and_commit(self, text: str, params: Mapping[str, Any]) -> bool:
         try:
-            self.dialect.execute_several(self.connection, text, params)
+            self.dialect.commit_with(self.connection, text, params)
         except DatabaseError as error:
             if self.dialect.is_fenced(error):
                 return False

@@ -1,6 +1,7 @@
 """However parameters come into PostgreSQL's statements, the protocol is the same."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -23,14 +24,17 @@ pytestmark = [
 ]
 
 #: Options of the connection, and whether the package prepares its own statements.
-WAYS: dict[str, tuple[dict[str, Any], bool]] = {
+WAYS: dict[str, tuple[dict[str, Any], bool | None]] = {
     "client": ({}, False),
+    "client, prepared where nothing stands between": ({}, None),
     "client, prepared": ({}, True),
     "server": ({"server_side_binding": True}, False),
     "server, prepared": ({"server_side_binding": True, "prepare_threshold": 0}, False),
     "server, prepared by the package": ({"server_side_binding": True}, True),
 }
 PREPARED = [name for name in WAYS if "prepared" in name]
+BY_THE_PACKAGE = [name for name in PREPARED if name != "server, prepared"]
+TABLE = IdempotencyRecord._meta.db_table
 DOORS = served("/function/", "/mixin/", "/inside/")
 OURS = "SELECT COUNT(*) FROM pg_prepared_statements WHERE statement LIKE '%%idempotencyrecord%%'"
 
@@ -113,31 +117,66 @@ def test_owner_is_asked_for_and_taken_over_when_dead(way: str, key: str) -> None
 
 @pytest.mark.parametrize("way", PREPARED, indirect=True)
 def test_plans_are_kept_and_used_again(way: str, key: str, post: Post) -> None:
-    """Claim, heartbeat and completion; the second key needs no more of them."""
-    post("/function/", f"{key}1")
+    """Claim and heartbeat; the next keys need no more of them."""
+    for number in range(2):
+        post("/function/", f"{key}{number}")
     kept = prepared()
-    assert kept >= 3
-    post("/function/", f"{key}2")
-    post("/function/", f"{key}2")
+    assert kept >= 2
+    for number in (2, 2, 3):
+        post("/function/", f"{key}{number}")
     assert prepared() == kept
 
 
+@pytest.mark.parametrize("way", BY_THE_PACKAGE, indirect=True)
 def test_statement_of_the_project_is_not_prepared_by_the_package(
-    settings: Settings, key: str, post: Post
+    way: str, key: str, post: Post
 ) -> None:
-    """Django's own cursors bind as before."""
-    connection.close()
-    settings.IDEMPOTENCY_PREPARE = True
-    post("/function/", key)
-    for _ in range(3):
-        assert Order.objects.count() == 1
+    """Django's own cursors bind as before, here or in the server."""
+    for number in range(2):
+        post("/function/", f"{key}{number}")
+    for _ in range(8):
+        assert Order.objects.count() == 2
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT COUNT(*) FROM pg_prepared_statements"
-            " WHERE statement NOT LIKE '%%idempotencyrecord%%'"
+            " WHERE statement NOT LIKE '%%idempotencyrecord%%' AND statement <> 'COMMIT'"
         )
         assert cursor.fetchone()[0] == 0
-    connection.close()
+
+
+@pytest.fixture
+def tenant() -> Iterator[Callable[[], AbstractContextManager[None]]]:
+    """A schema with records of its own, and how a request is put there, as django-tenants does."""
+
+    def run(*statements: str) -> None:
+        with connection.cursor() as cursor:
+            for statement in statements:
+                cursor.execute(statement)
+
+    @contextmanager
+    def there() -> Iterator[None]:
+        run("SET search_path TO tenant, public")
+        yield
+        run("SET search_path TO public")
+
+    run("CREATE SCHEMA tenant", f"CREATE TABLE tenant.{TABLE} (LIKE public.{TABLE} INCLUDING ALL)")
+    yield there
+    run("DROP SCHEMA tenant CASCADE")
+
+
+def test_plan_follows_the_tenant(
+    way: str, key: str, post: Post, tenant: Callable[[], AbstractContextManager[None]]
+) -> None:
+    """PostgreSQL makes a plan anew where the search path is another; a key is one tenant's."""
+    for number in range(8):
+        theirs = post("/function/", f"{key}{number}")
+        with tenant():
+            ours = post("/function/", f"{key}{number}")
+            assert IdempotencyRecord.objects.count() == number + 1
+            assert post("/function/", f"{key}{number}").content == ours.content
+        assert post("/function/", f"{key}{number}").content == theirs.content != ours.content
+    assert IdempotencyRecord.objects.count() == 8
+    assert Order.objects.count() == effects.count() == 16
 
 
 @pytest.mark.parametrize("way", PREPARED, indirect=True)

@@ -1,8 +1,10 @@
 """PostgreSQL: several statements in one message, and locks that can be looked at."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache
 from typing import Any, ClassVar
+from weakref import WeakSet
 
 from django.db import Error, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -10,8 +12,12 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from .. import conf
 from .standard import Dialect
 
-# psycopg's number of executions before a statement is worth a plan; ours are few, and come again.
-_PREPARED_AT_ONCE = 0
+# psycopg's number of executions before it prepares a statement by itself: the project's are none of
+# our business, unless it has said a number.
+_NEVER = 1 << 62
+
+#: psycopg's connections behind which there is no pooler, as the server has told.
+_direct: WeakSet[Any] = WeakSet()
 
 
 class PostgreSQL(Dialect):
@@ -68,9 +74,9 @@ class PostgreSQL(Dialect):
     )
     heartbeat_nowait = heartbeat + " NOWAIT"
     # No other statement of ours fails so: a histogram needs a bucket.
-    and_commit = (
+    fence = (
         "WITH settled AS ({statement} RETURNING 1)"
-        " SELECT WIDTH_BUCKET(0, 0, 1, COUNT(*)::integer) FROM settled; COMMIT"
+        " SELECT WIDTH_BUCKET(0, 0, 1, COUNT(*)::integer) FROM settled"
     )
     # is_aborted() tells, and a mark would cost a second version of the row.
     marks = False
@@ -99,6 +105,8 @@ class PostgreSQL(Dialect):
         insert + "; SELECT CASE WHEN token = %(token)s THEN 1 ELSE 0 END, {columns}"
         " FROM {table} WHERE id = %(id)s"
     )
+    # A pooler cannot give its clients the numbers of servers that it changes: it makes them up.
+    server = "pg_backend_pid()"
     # A row that is being updated or deleted makes ON CONFLICT wait, for ever if its writer is
     # frozen; 20 ms is a hundred times what an ordinary commit takes.
     hurried = "SET LOCAL lock_timeout = 20"
@@ -128,35 +136,47 @@ class PostgreSQL(Dialect):
     def prepares(self, connection: BaseDatabaseWrapper) -> bool:
         options = connection.settings_dict["OPTIONS"]
         by_itself = options.get("prepare_threshold") is not None
-        return conf.prepares() or (by_itself and bool(options.get("server_side_binding")))
+        return _prepares(connection) or (by_itself and bool(options.get("server_side_binding")))
+
+    def learn(self, connection: BaseDatabaseWrapper, server: Any) -> None:
+        raw: Any = connection.connection
+        # Who disables server-side cursors says that each transaction may meet another server.
+        changes = connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS")
+        if server == raw.info.backend_pid and not changes:
+            _direct.add(raw)
 
     def cursor(self, connection: BaseDatabaseWrapper) -> AbstractContextManager[Any]:
-        if not conf.prepares():
+        if not _prepares(connection):
             return connection.cursor()
         connection.ensure_connection()
         raw: Any = connection.connection
-        backend: Any = connection
+        if raw.prepare_threshold is None:
+            raw.prepare_threshold = _NEVER
         # psycopg prepares what the server binds; Django's own cursors bind in the client.
-        factory, raw.prepare_threshold = raw.cursor_factory, _PREPARED_AT_ONCE
-        raw.cursor_factory = backend.Database.Cursor
-        try:
-            return connection.cursor()
-        finally:
-            raw.cursor_factory = factory
+        return _cursor(connection, _preparing(_psycopg(connection).Cursor))
 
     def execute_several(
         self, connection: BaseDatabaseWrapper, text: str, params: Mapping[str, Any]
     ) -> Any:
-        with connection.cursor() as cursor:
-            if connection.settings_dict["OPTIONS"].get("server_side_binding"):
-                # The server binds the parameters of one statement only.
-                compose: Any = connection.ops
-                cursor.execute(compose.compose_sql(text, params))
-            else:
-                cursor.execute(text, params)
+        # The server binds the parameters of one statement only.
+        with _cursor(connection, _psycopg(connection).ClientCursor) as cursor:
+            cursor.execute(text, params)
             while cursor.nextset():
                 pass
             return cursor.fetchone() if cursor.description else None
+
+    def commit_with(
+        self, connection: BaseDatabaseWrapper, text: str, params: Mapping[str, Any]
+    ) -> None:
+        if not self.prepares(connection):
+            self.execute_several(connection, f"{text}; COMMIT", params)
+            return
+        raw: Any = connection.connection
+        can = _psycopg(connection).Pipeline.is_supported()
+        pipeline = raw.pipeline() if can else nullcontext()
+        with self.cursor(connection) as cursor, connection.wrap_database_errors, pipeline:
+            cursor.execute(text, params)
+            cursor.execute("COMMIT")
 
     def is_aborted(self, connection: BaseDatabaseWrapper) -> bool:
         # libpq's PQTRANS_INERROR: an error was caught, and Django knows nothing of it.
@@ -193,3 +213,40 @@ class PostgreSQL(Dialect):
         # One text is one transaction: it ends in the server, not when the client finds the time.
         with connection.cursor() as cursor:
             cursor.execute(f"SET LOCAL lock_timeout = {max(1, int(seconds * 1000))}; {text}")
+
+
+def _psycopg(connection: BaseDatabaseWrapper) -> Any:
+    """The module; other databases do without it."""
+    backend: Any = connection
+    return backend.Database
+
+
+@cache
+def _preparing(base: Any) -> Any:
+    """A cursor that has each of its statements prepared; ours are few, and come again."""
+
+    class Cursor(base):  # type: ignore[misc]
+        def execute(self, query: Any, params: Any = None) -> Any:
+            return super().execute(query, params, prepare=True)
+
+    return Cursor
+
+
+def _cursor(connection: BaseDatabaseWrapper, kind: Any) -> AbstractContextManager[Any]:
+    """One of psycopg's, whichever the project's are."""
+    connection.ensure_connection()
+    raw: Any = connection.connection
+    factory, raw.cursor_factory = raw.cursor_factory, kind
+    try:
+        return connection.cursor()
+    finally:
+        raw.cursor_factory = factory
+
+
+def _prepares(connection: BaseDatabaseWrapper) -> bool:
+    """Whether the package has its statements prepared, as long as this connection lasts."""
+    if connection.queries_logged:
+        # Django knows the text of what it binds itself.
+        return False
+    wish = conf.prepares()
+    return connection.connection in _direct if wish is None else wish

@@ -32,6 +32,8 @@ class Dialect:
     insert_and_read: ClassVar[str] = ""
     #: Lets what follows, as one message with it, wait for no lock.
     hurried: ClassVar[str] = ""
+    #: What the claim's message reads at its end, for ``learn``.
+    server: ClassVar[str] = ""
     #: The same as one statement, which can be prepared, with ``settings`` for the other two.
     insert_or_read: ClassVar[str] = ""
     settings: ClassVar[str] = ""
@@ -54,9 +56,9 @@ class Dialect:
     update_nowait: ClassVar[str] = update
     heartbeat: ClassVar[str] = update
     heartbeat_nowait: ClassVar[str] = update
-    #: A statement that changes one row, and COMMIT, as one message; an error where it changed none.
-    #: None: they are two.
-    and_commit: ClassVar[str] = ""
+    #: A statement that changes one row or fails, so that COMMIT can be sent with it. None: they are
+    #: two messages.
+    fence: ClassVar[str] = ""
     #: Whether the heartbeat leaves a mark, which is gone when the database rolled back unasked.
     marks: ClassVar[bool] = True
     #: Waits until the owner's transaction has ended, and hinders nobody who waits, too; has no
@@ -94,7 +96,7 @@ class Dialect:
         raise NotImplementedError
 
     def is_fenced(self, error: Error) -> bool:
-        """Whether ``and_commit`` met no row, and so did not commit."""
+        """Whether ``fence`` met no row, and so did not commit."""
         return False
 
     def prepares(self, connection: BaseDatabaseWrapper) -> bool:
@@ -105,10 +107,19 @@ class Dialect:
         """A cursor for single statements."""
         return connection.cursor()
 
+    def learn(self, connection: BaseDatabaseWrapper, server: Any) -> None:
+        """What a claim's message has told about who serves the connection."""
+
     def execute_several(
         self, connection: BaseDatabaseWrapper, text: str, params: Mapping[str, Any]
     ) -> Any:
         """Run several statements as one message; the first row of the last, if it has any."""
+        raise NotImplementedError
+
+    def commit_with(
+        self, connection: BaseDatabaseWrapper, text: str, params: Mapping[str, Any]
+    ) -> None:
+        """Run the last statement of a transaction, which has a ``fence``, with its COMMIT."""
         raise NotImplementedError
 
     def patience(self, connection: BaseDatabaseWrapper) -> float:

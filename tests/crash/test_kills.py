@@ -141,7 +141,7 @@ def test_duplicate_of_a_frozen_worker_is_answered_at_once(point: str, key: str, 
 def in_flight(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
     """The view's COMMIT raises: Django loses a connection whose transaction is still open."""
     lost: list[Any] = []
-    original, execute = connection.commit, PostgreSQL.execute_several
+    original = connection.commit
 
     def lose() -> NoReturn:
         lost.append(connection.connection)
@@ -153,12 +153,12 @@ def in_flight(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
             return original()
         lose()
 
-    def cut_short(self: PostgreSQL, connection: Any, text: str, params: Any) -> Any:
-        row = execute(self, connection, text.removesuffix("; COMMIT"), params)
-        return lose() if text.endswith("; COMMIT") else row
+    def cut_short(self: PostgreSQL, connection: Any, text: str, params: Any) -> NoReturn:
+        self.execute_several(connection, text, params)
+        lose()
 
     monkeypatch.setattr(connection, "commit", cut)
-    monkeypatch.setattr(PostgreSQL, "execute_several", cut_short)
+    monkeypatch.setattr(PostgreSQL, "commit_with", cut_short)
     yield lost
     for raw in lost:
         with suppress(Exception):  # PyMySQL's minds being closed twice
@@ -205,7 +205,7 @@ def test_reply_is_never_read_from_a_transaction_that_is_still_open(
         set_autocommit(autocommit)
 
     monkeypatch.setattr(connection, "_commit", cut)
-    monkeypatch.setattr(PostgreSQL, "and_commit", "")
+    monkeypatch.setattr(PostgreSQL, "fence", "")
     monkeypatch.setattr(connection, "_set_autocommit", stuck)
     first = post("/function/", key)
     monkeypatch.undo()
