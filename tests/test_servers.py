@@ -19,7 +19,7 @@ from tests import servers
 from tests.servers.__main__ import chosen, main
 from tests.servers.folders import remove_stale_folders
 from tests.servers.programs import installed
-from tests.servers.server import free_port
+from tests.servers.server import free_port, listens
 
 ROOT = Path(__file__).parent.parent
 PATIENCE = 30.0
@@ -53,12 +53,6 @@ def running(kind: str) -> Iterator[servers.Server]:
     """A running server that several tests read from."""
     with started(kind) as server:
         yield server
-
-
-def accepts(port: int) -> bool:
-    """Whether anything listens on ``port``."""
-    with socket.socket() as client:
-        return client.connect_ex((servers.LOOPBACK, port)) == 0
 
 
 def exists(pid: int) -> bool:
@@ -106,7 +100,7 @@ def test_command_sees_the_address_and_its_status_is_returned(kind: str) -> None:
     assert done.returncode == 7, done.stderr
     url = urlsplit(done.stdout.strip())
     assert (url.scheme, url.hostname) == (SCHEMES[kind], servers.LOOPBACK)
-    assert not accepts(int(url.port or 0))
+    assert not listens(int(url.port or 0))
 
 
 def test_running_server_is_durable(kind: str, running: servers.Server) -> None:
@@ -124,7 +118,7 @@ def test_second_server_takes_another_port(kind: str, running: servers.Server) ->
         assert second.port != running.port
         assert second.folder != running.folder
         assert query(second, "SELECT 1") == "1"
-    assert not accepts(second.port)
+    assert not listens(second.port)
     assert not second.folder.exists()
     assert query(running, "SELECT 1") == "1"
 
@@ -151,7 +145,7 @@ def test_crashed_server_recovers_what_was_committed(kind: str) -> None:
         port = server.port
         query(server, "CREATE TABLE cake AS SELECT 1 AS id")
         server.crash()
-        assert not accepts(port)
+        assert not listens(port)
         server.start()
         assert server.port == port
         assert query(server, "SELECT count(*) FROM cake") == "1"
@@ -173,11 +167,11 @@ def test_killed_starter_leaves_no_server_behind(kind: str, number: signal.Signal
     ) as process:
         assert process.stdout is not None
         pid, port, folder = process.stdout.readline().split()
-        assert accepts(int(port))
+        assert listens(int(port))
         process.send_signal(number)
         process.wait()
     assert eventually(lambda: not exists(int(pid)))
-    assert not accepts(int(port))
+    assert not listens(int(port))
     remove_stale_folders()
     assert not Path(folder).exists()
 

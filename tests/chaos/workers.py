@@ -3,7 +3,6 @@
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Self
 
 from tests.servers import LOOPBACK
-from tests.servers.server import KEEPER, free_port, pipe
+from tests.servers.server import KEEPER, free_port, listens, pipe
 
 ROOT = Path(__file__).parents[2]
 WORKERS = 10
@@ -67,14 +66,10 @@ class Site:
 
     def _wait_until_it_listens(self) -> None:
         deadline = time.monotonic() + 30
-        while not self._listens():
+        while not listens(self.port):
             if time.monotonic() > deadline or self._keeper.poll() is not None:
                 raise RuntimeError(self.log.read_text())
             time.sleep(0.05)
-
-    def _listens(self) -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex((LOOPBACK, self.port)) == 0
 
     def workers(self) -> list[int]:
         """The process ids of the workers."""

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from testproject import gunicorns
 from testproject.provider.server import Provider
-from tests.servers.server import KEEPER, LOOPBACK, free_port, pipe
+from tests.servers.server import KEEPER, LOOPBACK, free_port, listens, pipe
 
 WORKERS = 4
 THREADS = 4
@@ -105,9 +105,10 @@ class Site:
         return Kept(_COMPLETER, self._environment, self._folder / "completer.log")
 
     def wait_until_it_serves(self) -> None:
-        """Return when there are workers; raises RuntimeError with the log."""
+        """Return when it listens and has workers; raises RuntimeError with the log."""
         deadline = time.monotonic() + _START_SECONDS
-        while not self.workers():
+        # A child alone may be whatever an import runs.
+        while not (listens(self.port) and self.workers()):
             if time.monotonic() > deadline or not self._gunicorn.is_running:
                 raise RuntimeError((self._folder / "gunicorn.log").read_text())
             time.sleep(0.05)
