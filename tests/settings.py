@@ -100,7 +100,7 @@ def server(alias: str) -> dict[str, Any]:
         "HOST": url.hostname or "",
         "PORT": PORT or str(url.port or ""),
         "CONN_MAX_AGE": 0 if POOL else CONN_MAX_AGE,
-        "DISABLE_SERVER_SIDE_CURSORS": url.query == "pgbouncer=true",
+        **({"DISABLE_SERVER_SIDE_CURSORS": True} if url.query == "pgbouncer=true" else {}),
         **own,
         "TEST": {"NAME": name, **own.get("TEST", {})},
     }

@@ -54,7 +54,8 @@ def _ours(name: str, **own: Any) -> Contestant:
 
 _ALL = (
     _ours("ours"),
-    _ours("ours-prepared", settings={"IDEMPOTENCY_PREPARE": True}, databases=("postgresql",)),
+    # As behind a pooler.
+    _ours("ours-unprepared", settings={"IDEMPOTENCY_PREPARE": False}, databases=("postgresql",)),
     # The project's own statements are prepared, too: another bare view.
     _ours(
         "ours-server-binding",
@@ -62,11 +63,6 @@ _ALL = (
         databases=("postgresql",),
     ),
     _ours("ours-redis", settings={"IDEMPOTENCY_CACHE": "redis"}),
-    _ours(
-        "ours-prepared-redis",
-        settings={"IDEMPOTENCY_PREPARE": True, "IDEMPOTENCY_CACHE": "redis"},
-        databases=("postgresql",),
-    ),
     # The statements of our protocol without Django: nobody can be faster who makes them. And those
     # of one that commits once, and shows nobody what runs.
     *(

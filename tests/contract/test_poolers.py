@@ -16,7 +16,7 @@ pytestmark = [
 ]
 
 # What the settings say of the database of this run: PgBouncer has a ring of its own.
-POOLED = connection.settings_dict["DISABLE_SERVER_SIDE_CURSORS"]
+POOLED = bool(connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS"))
 
 
 @pytest.fixture(params=[False, True], ids=["undeclared", "declared"])

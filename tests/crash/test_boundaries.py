@@ -229,4 +229,5 @@ def test_boundaries_are_all_there_are(name: str) -> None:
     with story.scene(errand.request) as ending:
         crossed, sent = overheard(errand)
         ending()
-    assert crossed == sent
+    # After a rollback psycopg forgets its plans, between two statements that are recorded.
+    assert crossed == [word for word in sent if word != "DEALLOCATE"]
