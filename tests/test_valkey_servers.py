@@ -26,9 +26,9 @@ from tests.servers import (
 )
 from tests.servers.__main__ import all_chosen, main, parse
 from tests.servers.folders import remove_stale_folders
-from tests.servers.server import free_port
+from tests.servers.server import free_port, listens
 from tests.servers.valkey_wire import ask
-from tests.test_servers import ROOT, accepts, eventually, exists
+from tests.test_servers import ROOT, eventually, exists
 
 redis = pytest.importorskip("redis")
 pytestmark = pytest.mark.redis
@@ -129,7 +129,7 @@ def test_second_server_takes_another_port(valkey: Valkey) -> None:
     with Valkey() as second:
         assert second.port != valkey.port
         assert redis.Redis.from_url(second.url).ping()
-    assert not accepts(second.port)
+    assert not listens(second.port)
     assert not second.folder.exists()
     assert redis.Redis.from_url(valkey.url).ping()
 
@@ -154,7 +154,7 @@ def test_crashed_server_has_what_it_was_told_to_keep(appendonly: str, left: str 
         port = server.port
         server.ask("SET", "cake", "lemon")
         server.crash()
-        assert not accepts(port)
+        assert not listens(port)
         server.start()
         assert server.port == port
         assert server.ask("GET", "cake") == left
@@ -164,7 +164,7 @@ def test_frozen_server_takes_connections_and_answers_nothing(valkey: Valkey) -> 
     """A client of a frozen server waits for its own time-out; thawed, the server has its data."""
     valkey.ask("SET", "cake", "lemon")
     with valkey.frozen():
-        assert accepts(valkey.port)
+        assert listens(valkey.port)
         with pytest.raises(TimeoutError):
             ask(LOOPBACK, valkey.port, "GET", "cake", patience=0.3)
         assert not valkey.answers()
