@@ -66,7 +66,9 @@ class Requests:
         }
 
     def _flushing(self) -> float:
-        with patch.object(self._texts, "claim_unflushed", self._texts.claim):
+        own = self._texts
+        flushed = {"claim_unflushed": own.claim, "prepared_unflushed": own.prepared}
+        with patch.multiple(own, **flushed):
             return self._ask(str(uuid.uuid4()))
 
     def _ask(self, key: str | None) -> float:
