@@ -1,5 +1,6 @@
 """However parameters come into PostgreSQL's statements, the protocol is the same."""
 
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
@@ -12,7 +13,7 @@ from django.test import Client
 from pytest_django import Settings
 
 from django_idempotency.models import IdempotencyRecord, Status, UtcNow
-from tests.app import effects
+from tests.app import effects, views
 from tests.app.models import Order
 from tests.app.urls import served
 from tests.conftest import Post
@@ -60,7 +61,7 @@ def sent(post: Post, key: str) -> list[str]:
         return execute(sql, *args)
 
     with connection.execute_wrapper(note):
-        post("/function/", key)
+        assert post("/function/", key).status_code == 201
     return texts
 
 
@@ -115,13 +116,30 @@ def test_owner_is_asked_for_and_taken_over_when_dead(way: str, key: str) -> None
     assert IdempotencyRecord.objects.get().attempts == 2
 
 
+def test_lost_claim_commits_nothing(
+    way: str, key: str, post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However COMMIT travels with the completion: it is fenced."""
+    order = views.order
+
+    def losing(request: Any, nonce: str) -> Any:
+        response = order(request, nonce)
+        IdempotencyRecord.objects.update(token=uuid.uuid4())
+        return response
+
+    monkeypatch.setitem(views.ACTS, "order", losing)
+    for number in range(3):
+        assert post("/function/", f"{key}{number}").status_code == 409
+    assert (Order.objects.count(), effects.count()) == (0, 3)
+
+
 @pytest.mark.parametrize("way", PREPARED, indirect=True)
 def test_plans_are_kept_and_used_again(way: str, key: str, post: Post) -> None:
-    """Claim and heartbeat; the next keys need no more of them."""
+    """Claim, heartbeat and completion; the next keys need no more of them."""
     for number in range(2):
         post("/function/", f"{key}{number}")
     kept = prepared()
-    assert kept >= 2
+    assert kept >= 3
     for number in (2, 2, 3):
         post("/function/", f"{key}{number}")
     assert prepared() == kept

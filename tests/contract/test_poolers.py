@@ -2,13 +2,13 @@
 
 import uuid
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from django.db import connection
 
 from tests.app import effects
 from tests.conftest import Post
+from tests.test_binding import sent
 
 pytestmark = [
     pytest.mark.django_db(transaction=True, databases=["default", "other"]),
@@ -31,15 +31,8 @@ def declared(request: pytest.FixtureRequest) -> Iterator[bool]:
 
 def claims(post: Post, number: int) -> list[str]:
     """The claims of so many fresh keys on one connection, as they are sent."""
-    texts: list[str] = []
-
-    def note(execute: Any, sql: str, *args: Any) -> Any:
-        texts.append(sql)
-        return execute(sql, *args)
-
-    with connection.execute_wrapper(note):
-        for _ in range(number):
-            assert post("/function/", uuid.uuid4().hex).status_code == 201
+    requests = [sent(post, uuid.uuid4().hex) for _ in range(number)]
+    texts = [text for request in requests for text in request]
     return [text for text in texts if "INSERT INTO" in text and "idempotencyrecord" in text]
 
 
