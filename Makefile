@@ -14,7 +14,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq
 MANAGE := $(BIN)/python -m testproject.manage
-RINGS := $(BIN)/python -m tests.rings
+RINGS := $(BIN)/python -m tests.support.rings
 RING_NAMES := lint types layers sqlite sqlite-modes postgresql pgbouncer mariadb browser hammer \
     operations redis base dist
 
@@ -68,7 +68,7 @@ durable: $(VENV)/.dev ## 500 kills among orders of five steps: make durable KILL
 
 .PHONY: mutants
 mutants: $(VENV)/.dev ## break the protocol in every known way; which test noticed
-	@$(BIN)/python -m tests.mutants $(ARGS)
+	@$(BIN)/python -m tests.support.mutants $(ARGS)
 
 .PHONY: fuzz
 fuzz: $(VENV)/.dev ## 10,000 hostile keys and bodies

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from benchmarks import wrk
 from benchmarks.figures import FOLDER_VARIABLE, MEASURED
-from tests.servers import UNAVAILABLE, MariaDB, PostgreSQL, ServerUnavailableError, Valkey
+from tests.support.servers import UNAVAILABLE, MariaDB, PostgreSQL, ServerUnavailableError, Valkey
 
 ROOT = Path(__file__).parent.parent
 QUICK = ROOT / ".bench" / "quick"

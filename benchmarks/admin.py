@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from statistics import median
 from typing import Any
 
-from tests.servers import DATABASE_VARIABLE, PostgreSQL
+from tests.support.servers import DATABASE_VARIABLE, PostgreSQL
 
 SMALL, LARGE = "other", "default"
 LIST = "/admin/django_idempotency/idempotencyrecord/"

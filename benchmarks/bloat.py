@@ -33,12 +33,13 @@ def _make(alias: str, keys: int) -> int:
     """Claim and complete so many, which expire soon; how many claims were refused."""
     from django.db import transaction
 
-    from django_idempotency.claims import Claim, obtain
     from django_idempotency.exceptions import InProgressError
-    from django_idempotency.keys import record_id
+    from django_idempotency.http.keys import record_id
     from django_idempotency.policy import Policy
-    from django_idempotency.rows import Intent, StoredResponse
-    from django_idempotency.store import Store
+    from django_idempotency.protocol.claims import Claim
+    from django_idempotency.protocol.waiting import obtain
+    from django_idempotency.storage.records import Store
+    from django_idempotency.storage.values import Intent, StoredResponse
 
     # As in life, completion comes before the lease is over, and need not change when it expires.
     store, policy = Store(alias), Policy(lease=LEASE, retention=timedelta(milliseconds=1))
@@ -70,9 +71,9 @@ def _execute(alias: str, text: str, *params: Any) -> tuple[Any, ...]:
 
 def _cycle(alias: str, keys: int) -> dict[str, float]:
     """What it leaves behind."""
-    from django_idempotency.maintenance import Sweep, clean_up
+    from django_idempotency.maintenance.cleanup import Sweep, clean_up
     from django_idempotency.models import IdempotencyRecord
-    from django_idempotency.upkeep import Upkeep
+    from django_idempotency.storage.upkeep import Upkeep
 
     began = time.perf_counter()
     refused = _make(alias, keys)

@@ -27,8 +27,8 @@ from benchmarks.apart import apart
 from benchmarks.figures import Spread, circumstances, save, spread
 from benchmarks.races import Caller, percentiles
 from benchmarks.tables import fill, make_original
-from tests.live import gunicorn
-from tests.servers import DATABASE_VARIABLE, MariaDB, PostgreSQL, ServerUnavailableError
+from tests.support.live import gunicorn
+from tests.support.servers import DATABASE_VARIABLE, MariaDB, PostgreSQL, ServerUnavailableError
 
 CALLERS = 16
 #: PostgreSQL twice: with its own statement, and with the one for any database.
@@ -130,7 +130,7 @@ def make_portable() -> None:
     """Let this process delete by standard SQL."""
     from django.db import connection
 
-    from django_idempotency.dialects import Dialect, dialect_of
+    from django_idempotency.storage.dialects import Dialect, dialect_of
 
     type(dialect_of(connection)).delete_free = Dialect.delete_free
 
@@ -138,8 +138,8 @@ def make_portable() -> None:
 def sweep(kind: str, rows: int, expired: int) -> Pace:
     """Fill the database of this process, and clean up, with nobody beside."""
     from benchmarks.sites.prepare import prepare
-    from django_idempotency.maintenance import Sweep, clean_up
-    from django_idempotency.upkeep import Upkeep
+    from django_idempotency.maintenance.cleanup import Sweep, clean_up
+    from django_idempotency.storage.upkeep import Upkeep
 
     prepare()
     fill("default", make_original("default"), rows, expired)

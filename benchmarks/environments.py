@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.sites.contestants import CONTESTANT_VARIABLE, CONTESTANTS, Contestant
-from tests.servers import DATABASE_VARIABLE
+from tests.support.servers import DATABASE_VARIABLE
 
 ROOT = Path(__file__).parent.parent
 REQUIREMENTS = Path(__file__).parent / "requirements"

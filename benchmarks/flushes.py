@@ -18,7 +18,7 @@ from unittest.mock import patch
 from benchmarks.apart import apart
 from benchmarks.figures import Ask, circumstances, ratio, save, spread, timed
 from benchmarks.network import network
-from tests.servers import UNAVAILABLE, MariaDB, PostgreSQL, ServerUnavailableError
+from tests.support.servers import UNAVAILABLE, MariaDB, PostgreSQL, ServerUnavailableError
 
 BARE, FRESH, FLUSHING, REPLAY = KINDS = ("bare", "fresh", "fresh, claim flushed", "replay")
 #: Requests that are counted together, and rounds before those that count.
@@ -48,7 +48,7 @@ class Requests:
 
     def __init__(self) -> None:
         from benchmarks.sites.caller import Site
-        from django_idempotency.store import Store
+        from django_idempotency.storage.records import Store
 
         self._site, self._texts = Site(), Store("default")._texts
         self._known = str(uuid.uuid4())

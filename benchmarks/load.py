@@ -26,7 +26,13 @@ from benchmarks.figures import circumstances, ratio, save, spread
 from benchmarks.serving import SERVERS, THREADS, WORKERS, served
 from benchmarks.sites.contestants import CONTESTANTS, Contestant
 from benchmarks.sites.orders.request import BARE_PATH, BODY, HEADER, PATH
-from tests.servers import REDIS_VARIABLE, UNAVAILABLE, PostgreSQL, ServerUnavailableError, Valkey
+from tests.support.servers import (
+    REDIS_VARIABLE,
+    UNAVAILABLE,
+    PostgreSQL,
+    ServerUnavailableError,
+    Valkey,
+)
 
 #: What the others are compared with comes first.
 BARE, FRESH, REPLAY = KINDS = ("bare", "fresh", "replay")

@@ -12,8 +12,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from tests.servers import LOOPBACK
-from tests.servers.server import pipe
+from tests.support.servers import LOOPBACK
+from tests.support.servers.server import pipe
 
 
 async def _pass_on(

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from benchmarks.environments import ROOT, UnusableError, environment_of, variables
 from benchmarks.sites.contestants import Contestant
-from tests.servers.server import pipe
+from tests.support.servers.server import pipe
 
 #: Seconds. A block takes a few; who needs longer hangs.
 PATIENCE = 120.0

@@ -25,8 +25,8 @@ from pathlib import Path
 from statistics import mean
 from urllib.parse import urlsplit
 
-from tests.live import gunicorn
-from tests.servers import DATABASE_VARIABLE, MariaDB, PostgreSQL, Server
+from tests.support.live import gunicorn
+from tests.support.servers import DATABASE_VARIABLE, MariaDB, PostgreSQL, Server
 
 SERVERS: dict[str, type[Server]] = {"postgresql": PostgreSQL, "mariadb": MariaDB}
 SLOW_SECONDS = 3.0

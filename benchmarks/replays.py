@@ -23,8 +23,8 @@ from statistics import median, quantiles
 from typing import Any
 from urllib.parse import urlsplit
 
-from tests.live import gunicorn
-from tests.servers import DATABASE_VARIABLE, REDIS_VARIABLE, PostgreSQL, Valkey
+from tests.support.live import gunicorn
+from tests.support.servers import DATABASE_VARIABLE, REDIS_VARIABLE, PostgreSQL, Valkey
 
 #: Rounds before those that count; parts of a run whose medians are compared.
 WARM, BLOCKS = 50, 20
@@ -168,8 +168,8 @@ def memory(valkey: Valkey) -> None:
     """What Valkey says that an entry and its marker take."""
     from django.core.cache import caches
 
-    from django_idempotency.replay_cache import Replays
-    from django_idempotency.rows import Intent, StoredResponse
+    from django_idempotency.replay_cache.replays import Replays
+    from django_idempotency.storage.values import Intent, StoredResponse
 
     cache: Any = caches["redis"]
     client = cache.client.get_client(write=True)

@@ -22,7 +22,7 @@ from benchmarks import bloat
 from benchmarks.apart import apart
 from benchmarks.figures import Ask, circumstances, ratio, save, spread, timed
 from benchmarks.tables import fill, key, owner, settle
-from tests.servers import UNAVAILABLE, PostgreSQL, ServerUnavailableError
+from tests.support.servers import UNAVAILABLE, PostgreSQL, ServerUnavailableError
 
 BARE, FRESH, REPLAY, CLAIM = KINDS = ("bare", "fresh", "replay", "claim alone")
 SETTINGS = "benchmarks.sites.sharded_settings"
@@ -86,11 +86,12 @@ class Table:
 
     def claim(self) -> float:
         """What comes before a view runs, without Django's part."""
-        from django_idempotency.claims import Claim, obtain
-        from django_idempotency.keys import record_id
+        from django_idempotency.http.keys import record_id
         from django_idempotency.policy import Policy
-        from django_idempotency.rows import Intent
-        from django_idempotency.store import Store
+        from django_idempotency.protocol.claims import Claim
+        from django_idempotency.protocol.waiting import obtain
+        from django_idempotency.storage.records import Store
+        from django_idempotency.storage.values import Intent
 
         scope, own_key = f"user:{owner(random.randrange(self.rows))}", str(uuid.uuid4())
         known = self._original
@@ -137,8 +138,8 @@ class Table:
 
     def clean_up(self) -> float:
         """Records a second."""
-        from django_idempotency.maintenance import Sweep, clean_up
-        from django_idempotency.upkeep import Upkeep
+        from django_idempotency.maintenance.cleanup import Sweep, clean_up
+        from django_idempotency.storage.upkeep import Upkeep
 
         began = time.perf_counter()
         deleted = clean_up(Upkeep(self.alias), Sweep()).deleted

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.environments import ROOT, UnusableError
-from tests.servers import LOOPBACK
-from tests.servers.server import free_port
+from tests.support.servers import LOOPBACK
+from tests.support.servers.server import free_port
 
 WORKERS, THREADS = 2, 4
 WSGI = "benchmarks.sites.wsgi:application"

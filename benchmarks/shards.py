@@ -24,7 +24,7 @@ from typing import Any
 from benchmarks.environments import variables
 from benchmarks.figures import circumstances, ratio, save, spread, timed
 from benchmarks.sites.contestants import CONTESTANTS
-from tests.servers import UNAVAILABLE, PostgreSQL, Server, ServerUnavailableError
+from tests.support.servers import UNAVAILABLE, PostgreSQL, Server, ServerUnavailableError
 
 ALIASES = ("default", "second")
 CUSTOMERS, WARM, THREADS = 100, 20, 4

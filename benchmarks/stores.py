@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tests.servers import REDIS_VARIABLE, MariaDB, PostgreSQL, Valkey
+from tests.support.servers import REDIS_VARIABLE, MariaDB, PostgreSQL, Valkey
 
 SERVERS = {"postgresql": PostgreSQL, "mariadb": MariaDB}
 

@@ -26,8 +26,8 @@ from benchmarks.cleanup import Load, alone
 from benchmarks.figures import circumstances, save
 from benchmarks.load import version_of
 from benchmarks.races import Caller
-from tests.live import gunicorn
-from tests.servers import (
+from tests.support.live import gunicorn
+from tests.support.servers import (
     DATABASE_VARIABLE,
     REDIS_VARIABLE,
     UNAVAILABLE,

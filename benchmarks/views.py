@@ -19,7 +19,7 @@ from benchmarks.figures import circumstances, ratio, save, spread
 from benchmarks.processes import Process
 from benchmarks.sites.contestants import CONTESTANTS, DATABASES, Contestant
 from benchmarks.stores import database, redis
-from tests.servers import ServerUnavailableError
+from tests.support.servers import ServerUnavailableError
 
 #: What the others are compared with comes first.
 BARE, *PROTECTED = KINDS = ("bare", "fresh", "replay", "conflict")

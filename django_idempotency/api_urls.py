@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from .api_views import OperationAPIView, OperationResponseAPIView
+from .status.api_views import OperationAPIView, OperationResponseAPIView
 
 app_name = "django_idempotency"
 urlpatterns = [

@@ -14,23 +14,13 @@ class DjangoIdempotencyConfig(AppConfig):
 
     def ready(self) -> None:
         """Import what registers itself."""
-        from . import (
-            cache_checks,  # noqa: F401
-            checks,  # noqa: F401
-            codecs,
-            completer,
-            conf,
-            policy,
-            prometheus,
-            statistics,
-            telemetry,
-            view_checks,  # noqa: F401
-        )
+        from . import checks, codecs, conf, policy  # noqa: F401
+        from .durable import completer
+        from .monitoring import counts, exporters
 
         setting_changed.connect(conf.forget_absent)
         setting_changed.connect(policy.forget_settings)
         setting_changed.connect(codecs.forget_settings)
         setting_changed.connect(completer.forget_settings)
-        telemetry.connect()
-        prometheus.connect()
-        statistics.connect()
+        exporters.connect()
+        counts.connect()

@@ -7,11 +7,26 @@ from types import MethodType
 from typing import Any, TypeVar, cast, overload
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
 
-from . import doors, ninja
-from .policy import Options, checked
-from .protection import OPTIONS, OUTSIDE
-from .transactions import take_over_transactions
+from .doors import ninja
+from .doors import classes
+from .doors.calls import (
+    AsyncHandler,
+    Handler,
+    cover_async,
+    is_entered,
+)
+from .doors.classes import cover, refuse_atomic_requests
+from .doors.policies import OPTIONS, OUTSIDE
+from .engine.atomic_requests import (
+    apart_of,
+    request_transactions,
+    take_over_transactions,
+)
+from .http.requests import http_request, is_rest_framework
+from .policy import Options, checked, resolve
 
 V = TypeVar("V", bound=Callable[..., Any])
 
@@ -34,15 +49,15 @@ def idempotent(view: Any = None, /, **options: Any) -> Any:
 
 def _door(view: Any, options: Options) -> Any:
     if isinstance(view, type):
-        doors.hook(view, options)
+        classes.hook(view, options)
         return view
-    doors.refuse_atomic(view, options)
+    classes.refuse_atomic(view, options)
     cls = getattr(view, "cls", None) or getattr(view, "view_class", None)
     if cls is not None:
         return _outside(view, cls, options)
     if inspect.isfunction(view) and _is_in_class_body(view):
         return _Method(view, options)
-    operation = doors.bound_instance(view)
+    operation = bound_instance(view)
     if ninja.is_operation(operation):
         return ninja.checked_first(operation, _function(view, options))
     return _function(view, options)
@@ -65,10 +80,10 @@ def _function(view: Callable[..., Any], options: Options) -> Callable[..., Any]:
     def door(*args: Any, **kwargs: Any) -> Any:
         if is_dispatch:
             return _dispatch(view, merged, args, kwargs)
-        return doors.enter(door, view, merged, args, kwargs)
+        return enter(door, view, merged, args, kwargs)
 
     async def adoor(*args: Any, **kwargs: Any) -> Any:
-        return await doors.aenter(adoor, view, merged, args, kwargs)
+        return await aenter(adoor, view, merged, args, kwargs)
 
     chosen = functools.wraps(view)(adoor) if iscoroutinefunction(view) else door
     take_over_transactions(chosen)
@@ -80,17 +95,17 @@ def _dispatch(
     view: Callable[..., Any], options: Options, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
     """A class's ``dispatch``, as ``method_decorator`` hands it over; its handler is what counts."""
-    instance = doors.bound_instance(view)
+    instance = bound_instance(view)
     instance, request = (args[0], args[1]) if instance is None else (instance, args[0])
-    return doors.dispatched(instance, request, functools.partial(view, *args, **kwargs), options)
+    return classes.dispatched(instance, request, functools.partial(view, *args, **kwargs), options)
 
 
 def _outside(view: Any, cls: type[Any], options: Options) -> Callable[..., Any]:
-    doors.hook(cls, subclasses=False)
+    classes.hook(cls, subclasses=False)
 
     @functools.wraps(view)
     def door(request: Any, *args: Any, **kwargs: Any) -> Any:
-        doors.announce(request, cls, options, door)
+        classes.announce(request, cls, options, door)
         return view(request, *args, **kwargs)
 
     if iscoroutinefunction(view):
@@ -122,12 +137,72 @@ class _Method:
     def __set_name__(self, owner: type[Any], name: str) -> None:
         if name == "dispatch":
             owner.dispatch = self._view
-            doors.hook(owner, getattr(self, OPTIONS))
+            classes.hook(owner, getattr(self, OPTIONS))
         elif hasattr(owner, "dispatch"):
-            doors.hook(owner)
+            classes.hook(owner)
 
     def __get__(self, instance: Any, owner: type[Any] | None = None) -> Any:
         return self if instance is None else MethodType(self, instance)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self._call(*args, **kwargs)
+
+
+def _request_in(args: tuple[Any, ...]) -> Any:
+    for candidate in args[:2]:
+        if isinstance(http_request(candidate), HttpRequest):
+            return candidate
+    raise TypeError("@idempotent covers views, which take the request first")
+
+
+async def aenter(
+    door: AsyncHandler,
+    view: AsyncHandler,
+    options: Options,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> HttpResponseBase:
+    """Call an async function view or method, covered or not."""
+    request = _request_in(args)
+    policy = resolve(options)
+    handler = functools.partial(view, *args, **kwargs)
+    if is_entered(request):
+        return await handler()
+    refuse_atomic_requests(apart_of(door))
+    if request.method not in policy.methods:
+        return await handler()
+    return await cover_async(request, policy, handler)
+
+
+def _instance_behind(request: Any, door: Handler, args: tuple[Any, ...]) -> Any:
+    """The view instance whose handler a function door was put on, or None."""
+    if args[0] is not request:
+        return args[0]
+    if is_rest_framework(request):
+        return request.parser_context["view"]
+    return bound_instance(door)
+
+
+def enter(
+    door: Handler, view: Handler, options: Options, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> HttpResponseBase:
+    """Call a function view or a method: covered, or in the transactions Django would have made."""
+    request = _request_in(args)
+    policy = resolve(options)
+    handler = functools.partial(view, *args, **kwargs)
+    if request.method not in policy.methods:
+        with request_transactions(apart_of(door)):
+            return handler()
+    return cover(
+        request, policy, handler, _instance_behind(request, view, args) or door, apart_of(door)
+    )
+
+
+def bound_instance(view: Any) -> Any:
+    """The instance whose bound method ``method_decorator`` handed over, or None."""
+    while view is not None:
+        bound = getattr(view, "func", view)
+        if (instance := getattr(bound, "__self__", None)) is not None:
+            return instance
+        view = getattr(view, "__wrapped__", None)
+    return None

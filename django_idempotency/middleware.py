@@ -15,11 +15,13 @@ from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
-from . import conf, doors, ninja
+from . import conf
+from .doors import ninja
 from .decorators import idempotent
+from .doors import classes
+from .doors.policies import OPTIONS
+from .engine.atomic_requests import take_over_transactions
 from .policy import resolve
-from .protection import OPTIONS
-from .transactions import take_over_transactions
 
 _DOOR = "_idempotency_door"
 
@@ -105,9 +107,9 @@ class IdempotencyMiddleware:
             return None
         cls = getattr(view, "cls", None) or getattr(view, "view_class", None)
         if cls is not None:
-            doors.hook(cls, subclasses=False)
+            classes.hook(cls, subclasses=False)
             take_over_transactions(view)
-            doors.announce(request, cls, {}, view)
+            classes.announce(request, cls, {}, view)
             return None
         if request.method not in resolve({}).methods:
             return None

@@ -1,7 +1,8 @@
 """The record of one key: whose it is, what it asked, how far it came, and what was answered.
 
-The row is the source of truth. Only :mod:`django_idempotency.claims` changes it. Its steps are the
-checkpoints of an operation of several transactions, its envelope is the request as it was sent.
+The row is the source of truth. The protocol changes it through :mod:`.storage`, as do clean-ups and
+people. Its steps are the checkpoints of an operation of several transactions; its envelope is the
+request as it was sent.
 """
 
 from typing import TYPE_CHECKING, Any, ClassVar

@@ -11,13 +11,13 @@ from typing import Any, Literal
 from asgiref.sync import async_to_sync, iscoroutinefunction, sync_to_async
 from django.http import HttpRequest
 
-from .checkpoints import Checkpoints
-from .claims import Claim
+from .durable.checkpoints import Checkpoints
+from .durable.definitions import Errors, Function, RetryPolicy, Work, names_of
+from .durable.steps import Block, Steps, downstream_key
+from .http.responses import Verdict
 from .models import StepKind
-from .responses import Verdict
-from .rows import Intent
-from .steps import Block, Steps, downstream_key
-from .work import Errors, Function, RetryPolicy, Work, names_of
+from .protocol.claims import Claim
+from .storage.values import Intent
 
 _running: ContextVar["Operation | None"] = ContextVar("idempotent_operation", default=None)
 

@@ -1,6 +1,35 @@
 """What a project with Django REST framework needs: the mixin for its views, and a handler."""
 
-from .api_problems import problem_details_handler
+from typing import Any
+
+from django.http import HttpResponseBase
+from rest_framework.renderers import BrowsableAPIRenderer
+from rest_framework.views import exception_handler
+
+from .http.problems import IdempotencyAPIException, answer, problem_details
+from .http.requests import http_request
 from .views import IdempotencyMixin
 
 __all__ = ["IdempotencyMixin", "problem_details_handler"]
+
+
+def problem_details_handler(
+    exception: Exception, context: dict[str, Any]
+) -> HttpResponseBase | None:
+    """Our refusals as ``application/problem+json``; all else by REST framework's own handler.
+
+    For ``REST_FRAMEWORK["EXCEPTION_HANDLER"]``. The members are those plain Django answers with. A
+    person gets them inside the browsable API, or the template ``django_idempotency/error.html``
+    from a view that renders HTML.
+    """
+    response = exception_handler(exception, context)
+    if response is None or not isinstance(exception, IdempotencyAPIException):
+        return response
+    request = context["request"]
+    renderer = getattr(request, "accepted_renderer", None)
+    if isinstance(renderer, BrowsableAPIRenderer):
+        response.data = problem_details(exception.error)
+        return response
+    # Not REST framework's Response: its renderer would put its own media type on it.
+    is_page = getattr(renderer, "media_type", None) == "text/html"
+    return answer(http_request(request), exception.error, is_page=is_page)

@@ -1,7 +1,7 @@
 """What a project may listen to, each sent after the fact, with ``event``.
 
 A receiver's exception is logged and never reaches a request. ``sender`` is the record's model,
-``event`` an :class:`~django_idempotency.events.Event`.
+``event`` an :class:`~django_idempotency.monitoring.events.Event`.
 """
 
 from django.dispatch import Signal

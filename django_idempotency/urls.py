@@ -5,7 +5,7 @@ With REST framework's authentication it is ``include("django_idempotency.api_url
 
 from django.urls import path
 
-from .operation_views import OperationResponseView, OperationView
+from .status.views import OperationResponseView, OperationView
 
 app_name = "django_idempotency"
 urlpatterns = [

@@ -3,8 +3,8 @@
 from dataclasses import fields
 from typing import Any, ClassVar
 
-from . import doors
-from .http import KEY_FIELD
+from .doors import classes
+from .http.requests import KEY_FIELD
 from .policy import Options, Policy, checked
 
 _PREFIX = "idempotency_"
@@ -45,8 +45,8 @@ class IdempotencyMixin:
         super().__init_subclass__(**kwargs)
         cls._idempotency_given = checked(_attributes(cls), cls.__qualname__)
         if hasattr(cls, "dispatch"):
-            doors.refuse_atomic_handlers(cls, cls._idempotency_given)
-            doors.hook(cls)
+            classes.refuse_atomic_handlers(cls, cls._idempotency_given)
+            classes.hook(cls)
 
     def get_idempotency_options(self) -> Options:
         """The options this instance was given: as attributes, by methods, by ``as_view()``."""

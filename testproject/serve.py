@@ -79,7 +79,7 @@ def _cached(wanted: bool) -> Iterator[None]:
         yield
         return
     # Only with this option: the shop works without the tests, and their servers.
-    from tests.servers import Valkey
+    from tests.support.servers import Valkey
 
     with Valkey() as valkey:
         os.environ[_REDIS] = valkey.url

@@ -113,7 +113,7 @@ REST_FRAMEWORK = {
     ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_SCHEMA_CLASS": "django_idempotency.openapi.AutoSchema",
+    "DEFAULT_SCHEMA_CLASS": "django_idempotency.contrib.openapi.AutoSchema",
 }
 
 SPECTACULAR_SETTINGS = {

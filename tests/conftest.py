@@ -19,7 +19,7 @@ from django.http import HttpResponse
 from django.test import Client, TransactionTestCase
 from django.utils import translation
 
-from tests.flushing import flush_all
+from tests.support.flushing import flush_all
 
 # Those whom tests ask say what they have compared, too.
 pytest.register_assert_rewrite(

@@ -13,8 +13,8 @@ The database comes from the environment:
 ``IDEMPOTENCY_TEST_POOL``
     ``1`` for Django's connection pool; PostgreSQL only.
 ``IDEMPOTENCY_TEST_CONN_MAX_AGE``
-    How long a connection is kept. A real server keeps its own (tests.live says so); a test gives
-    them back.
+    How long a connection is kept. A real server keeps its own (tests.support.live says so); a test
+    gives them back.
 ``IDEMPOTENCY_TEST_REDIS``
     Where the cache ``redis`` is, for tests that put it in front of the database:
     ``redis://host:port/0``, or in the same way ``sentinel://host:port,.../service`` and
@@ -143,7 +143,7 @@ def redis_cache(url: str) -> dict[str, Any]:
         options |= sentinel(addresses_in(place.netloc))
         return settings | {"LOCATION": f"redis://{place.path.strip('/')}/0"}
     if place.scheme == "cluster":
-        factory = "django_idempotency.redis_cluster.ClusterConnectionFactory"
+        factory = "django_idempotency.replay_cache.redis_cluster.ClusterConnectionFactory"
         options |= {"CONNECTION_FACTORY": factory, "CLUSTER": addresses_in(place.netloc)}
         return settings | {"LOCATION": "cluster"}
     return settings | {"LOCATION": url}
@@ -200,7 +200,7 @@ INSTALLED_APPS = [
 REST_FRAMEWORK: dict[str, Any] = {}
 if installed("drf_spectacular"):
     # Read when a view is made.
-    REST_FRAMEWORK["DEFAULT_SCHEMA_CLASS"] = "django_idempotency.openapi.AutoSchema"
+    REST_FRAMEWORK["DEFAULT_SCHEMA_CLASS"] = "django_idempotency.contrib.openapi.AutoSchema"
 
 MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",

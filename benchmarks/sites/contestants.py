@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.servers import REDIS_VARIABLE
+from tests.support.servers import REDIS_VARIABLE
 
 #: Names the contestant whose site a process is.
 CONTESTANT_VARIABLE = "BENCHMARK_CONTESTANT"

@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-from tests.servers import DATABASE_VARIABLE
+from tests.support.servers import DATABASE_VARIABLE
 
 #: Seconds. Longer than any run: what connecting costs is not asked here.
 MAX_AGE = 3600

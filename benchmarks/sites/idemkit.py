@@ -14,7 +14,7 @@ from idemkit.contrib.drf import idempotent_view
 
 from benchmarks.sites.contestants import REDIS
 from benchmarks.sites.orders.views import Bare
-from tests.servers import DATABASE_VARIABLE
+from tests.support.servers import DATABASE_VARIABLE
 
 
 def _url() -> str:

@@ -9,7 +9,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.servers.programs import installed
+from tests.support.servers.programs import installed
 
 SCRIPT = Path(__file__).parent / "requests.lua"
 REMEDY = "install it, on Debian and Ubuntu with: apt-get install wrk"

@@ -19,10 +19,10 @@ from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext, ngettext_lazy
 
-from .. import maintenance
-from ..maintenance import Released
+from ..maintenance import records as maintenance
+from ..maintenance.records import Released
 from ..models import IdempotencyRecord, RecordQuerySet
-from ..upkeep import Upkeep
+from ..storage.upkeep import Upkeep
 from .standing import Text
 
 # One read and one line of the log for so many.

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from django.utils.translation import gettext_lazy as _
 
-from ..codecs import UndecodableError, decoded
-from ..rows import StoredResponse
+from ..codecs import UndecodableError
+from ..http.responses import decoded
+from ..storage.values import StoredResponse
 from .standing import Text
 
 # More of it is for programs; a page with it all would be slow.

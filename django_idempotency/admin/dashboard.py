@@ -17,9 +17,8 @@ from django.utils.translation import get_language
 from django.utils.translation import gettext_lazy as _
 
 from .. import conf
-from ..figures import EventCounts, Figures, figures
-from ..history import PERIODS, Series, series
 from ..models import IdempotencyCount, IdempotencyRecord
+from ..monitoring.figures import PERIODS, EventCounts, Figures, Series, figures, series
 from .standing import Text, distance
 
 

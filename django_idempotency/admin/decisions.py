@@ -4,29 +4,34 @@ Each is asked once more, refused in words, and written into the admin's log.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django import forms
-from django.contrib import messages
+from django.contrib import admin, messages
 from django.contrib.admin.options import ModelAdmin
-from django.core.exceptions import ValidationError
+from django.contrib.admin.utils import unquote
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.db import connections
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.defaultfilters import filesizeformat
 from django.template.response import TemplateResponse
-from django.urls import get_urlconf, set_urlconf
+from django.urls import get_urlconf, path, set_urlconf
 from django.utils import timezone, translation
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from .. import completer, conf, payloads, settling
-from ..completer import Completion
+from .. import conf
+from ..durable import completer
+from ..durable.completer import Completion
+from ..durable.definitions import result_to_json
+from ..maintenance import resolutions
+from ..maintenance.resolutions import IN_DOUBT, Doubt, Settled
 from ..models import IdempotencyRecord, IdempotencyStep
-from ..settling import IN_DOUBT, Doubt, Settled
-from ..upkeep import Upkeep
+from ..storage.upkeep import Upkeep
 from .actions import SURE, record_url
 from .standing import Text, envelope_of
 
@@ -112,7 +117,7 @@ class OutputForm(forms.Form):
         except (ValueError, RecursionError) as error:
             raise ValidationError(forms.JSONField.default_error_messages["invalid"]) from error
         try:
-            return payloads.written("", value)
+            return result_to_json("", value)
         except ValueError as error:
             text = _("It is longer than %s.") % filesizeformat(conf.max_step_bytes())
             raise ValidationError(text) from error
@@ -219,8 +224,47 @@ def settle(
     if SURE not in request.POST or (form and not form.is_valid()):
         return _ask(model_admin, request, record, question, step=step, form=form)
     output = form.cleaned_data["output"] if form else None
-    settled = settling.settle(Upkeep(_alias(record)), doubt, output=output)
+    settled = resolutions.settle(Upkeep(_alias(record)), doubt, output=output)
     if settled is not Settled.DONE:
         return _refused(model_admin, request, record, settled)
     model_admin.log_change(request, record, str(question.entry) % step)
     return _answered(model_admin, request, record, messages.SUCCESS, question.done)
+
+
+if TYPE_CHECKING:
+    _ModelAdmin = admin.ModelAdmin[IdempotencyRecord]
+else:
+    _ModelAdmin = admin.ModelAdmin
+
+Decision = Callable[[_ModelAdmin, HttpRequest, IdempotencyRecord], HttpResponse]
+
+
+class DecisionsAdmin(_ModelAdmin):
+    """Lets those with the permission ``complete`` decide, of records they may look at."""
+
+    def has_complete_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("django_idempotency.complete")
+
+    def get_urls(self) -> list[Any]:
+        return [
+            self._route("complete", complete),
+            self._route("settle", settle),
+            *super().get_urls(),
+        ]
+
+    def _route(self, name: str, decision: Decision) -> Any:
+        def view(request: HttpRequest, object_id: str) -> HttpResponse:
+            return self._decide(request, object_id, decision)
+
+        # A view that is run in here opens its own transactions, and calls others outside of any.
+        view._non_atomic_requests = set(connections)  # type: ignore[attr-defined]
+        label = f"{self.opts.app_label}_{self.opts.model_name}_{name}"
+        return path(f"<path:object_id>/{name}/", self.admin_site.admin_view(view), name=label)
+
+    def _decide(self, request: HttpRequest, object_id: str, decision: Decision) -> HttpResponse:
+        if not (self.has_view_permission(request) and self.has_complete_permission(request)):
+            raise PermissionDenied
+        record = self.get_object(request, unquote(object_id))
+        if record is None or request.method != "POST":
+            return redirect(record_url(self, unquote(object_id)))
+        return decision(self, request, record)

@@ -19,15 +19,15 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from ..models import IdempotencyRecord, RecordQuerySet, Status, UtcNow
-from ..rows import StoredResponse
+from ..storage.values import StoredResponse
 from .actions import DELETE, EXPIRE, FROM_RECORD, RELEASE, RecordAction, carry_out
 from .bodies import body_of
+from .decisions import DecisionsAdmin
 from .filters import LOOKUPS, UNTIL, ExpiryFilter, StandingFilter, moment_in
-from .operation import ShownSteps, steps_of
 from .pages import ORDER, RecordList
-from .routes import DecisionsAdmin
 from .search import HELP, search
 from .standing import clock, distance, envelope_of, standing, written
+from .steps import ShownSteps, steps_of
 from .timeline import takeover, timeline
 
 _STATUS_TEMPLATE = "admin/django_idempotency/idempotencyrecord/status.html"

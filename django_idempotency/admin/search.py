@@ -9,7 +9,7 @@ from django.db.models import Subquery, Value
 from django.db.models.functions import Coalesce
 from django.utils.translation import gettext_lazy as _
 
-from ..keys import record_id
+from ..http.keys import record_id
 from ..models import IdempotencyRecord, RecordQuerySet
 
 # Neither key nor path is indexed. So many rows are read in the time of a blink.

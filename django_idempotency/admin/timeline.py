@@ -7,8 +7,8 @@ from datetime import datetime
 from django.utils.translation import gettext_lazy as _
 
 from ..models import IdempotencyRecord, Status
-from .operation import ShownStep
 from .standing import Text, clock, distance, envelope_of, standing, written
+from .steps import ShownStep
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from django import template
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from ..http import KEY_FIELD
+from ..http.requests import KEY_FIELD
 
 register = template.Library()
 

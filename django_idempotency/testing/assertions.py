@@ -12,7 +12,7 @@ from typing import Any
 
 from asgiref.sync import async_to_sync
 
-from ..responses import BODY_HEADER, NO_OUTCOME, REPLAYED_HEADER
+from ..http.responses import BODY_HEADER, NO_OUTCOME, REPLAYED_HEADER
 from .clients import fresh_headers
 
 #: Sends one request with the headers it is given, and returns the response.

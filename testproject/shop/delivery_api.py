@@ -16,7 +16,7 @@ from rest_framework.views import APIView
 from django_idempotency.exceptions import OperationFailedError
 from django_idempotency.operation import Operation
 from django_idempotency.rest_framework import IdempotencyMixin
-from django_idempotency.status import State
+from django_idempotency.status.state import State
 
 from .api import DetailSerializer, VisibleField
 from .deliveries import CHARGE, deliver
@@ -153,7 +153,7 @@ class NoOperationView(APIView):
 class _OperationExtension(OpenApiViewExtension):  # type: ignore[no-untyped-call]
     """What django_idempotency tells of an operation."""
 
-    target_class = "django_idempotency.api_views.OperationAPIView"
+    target_class = "django_idempotency.status.api_views.OperationAPIView"
 
     def view_replacement(self) -> type[APIView]:
         described = extend_schema(responses={200: OperationSerializer, **_FOUND})
@@ -163,7 +163,7 @@ class _OperationExtension(OpenApiViewExtension):  # type: ignore[no-untyped-call
 class _OperationResponseExtension(OpenApiViewExtension):  # type: ignore[no-untyped-call]
     """The response of an operation; the shop has those of one view."""
 
-    target_class = "django_idempotency.api_views.OperationResponseAPIView"
+    target_class = "django_idempotency.status.api_views.OperationResponseAPIView"
 
     def view_replacement(self) -> type[APIView]:
         replies = {201: DeliverySerializer, 402: DetailSerializer, **_FOUND}

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from tests.servers import UNAVAILABLE, ServerUnavailableError
+from tests.support.servers import UNAVAILABLE, ServerUnavailableError
 
 from .chromium import programs
 

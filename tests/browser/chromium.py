@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 
-from tests.servers.programs import installed
+from tests.support.servers.programs import installed
 
 REMEDY = "on Debian and Ubuntu: apt install chromium chromium-driver"
 # Its sandbox is not for root, who runs things in containers, and the pages are all our own. It

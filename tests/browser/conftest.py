@@ -9,7 +9,7 @@ import pytest
 from selenium.webdriver import Chrome
 
 from testproject.demo.server import Shop, open_shop
-from tests.servers import ServerUnavailableError
+from tests.support.servers import ServerUnavailableError
 
 from .chromium import chromium, programs
 from .visitor import Visitor

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from django_idempotency.keys import record_id
+from django_idempotency.http.keys import record_id
 
 RECORDS, STEPS, ENVELOPES = (
     f"django_idempotency_idempotency{name}" for name in ("record", "step", "envelope")

@@ -14,7 +14,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
 
-from django_idempotency.http import KEY_FIELD
+from django_idempotency.http.requests import KEY_FIELD
 from testproject.demo.server import Shop
 
 PATIENCE_SECONDS = 20.0

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from tests.redis.groups import GROUPS
-from tests.servers import UNAVAILABLE, ServerUnavailableError
+from tests.support.servers import UNAVAILABLE, ServerUnavailableError
 
 from .arena import DATABASES, Cache
 from .hammer import Orders, run

@@ -17,8 +17,8 @@ from typing import Self
 
 from tests.redis.groups import GROUPS, Group
 from tests.redis.waits import VARIABLE as WAITS_VARIABLE
-from tests.servers import REDIS_VARIABLE, MariaDB, PostgreSQL, Server
-from tests.servers.server import pipe
+from tests.support.servers import REDIS_VARIABLE, MariaDB, PostgreSQL, Server
+from tests.support.servers.server import pipe
 
 from . import ledger
 from .plan import Fault

@@ -25,9 +25,9 @@ from django.core.cache import caches  # noqa: E402
 from django.db import Error, connection  # noqa: E402
 
 from django_idempotency import conf  # noqa: E402
-from django_idempotency.maintenance import expire  # noqa: E402
+from django_idempotency.maintenance.records import expire  # noqa: E402
 from django_idempotency.models import IdempotencyRecord, Status  # noqa: E402
-from django_idempotency.upkeep import Upkeep  # noqa: E402
+from django_idempotency.storage.upkeep import Upkeep  # noqa: E402
 
 from .clients import STRANGER  # noqa: E402
 from .history import RECALLS, Recall  # noqa: E402

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.servers import Valkey
+from tests.support.servers import Valkey
 
 from .arena import Arena
 from .caller import Caller, Errand, Manner

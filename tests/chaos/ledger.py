@@ -12,7 +12,7 @@ from django.core.management import call_command
 from django.db import connection
 from django.db.models import Manager
 
-from tests.servers import DATABASE_VARIABLE, Server
+from tests.support.servers import DATABASE_VARIABLE, Server
 
 from .clients import STRANGER
 from .history import Effect, Operation

@@ -25,10 +25,10 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import path
 
-from django_idempotency.claims import Claim
 from django_idempotency.decorators import idempotent
 from django_idempotency.exceptions import TransitionError
-from django_idempotency.replay_cache import Replays, Slot
+from django_idempotency.protocol.claims import Claim
+from django_idempotency.replay_cache.replays import Replays, Slot
 
 from .history import HITS, RUNS, Run
 from .models import Ledger

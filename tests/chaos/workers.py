@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
-from tests.servers import LOOPBACK
-from tests.servers.server import KEEPER, free_port, listens, pipe
+from tests.support.servers import LOOPBACK
+from tests.support.servers.server import KEEPER, free_port, listens, pipe
 
 ROOT = Path(__file__).parents[2]
 WORKERS = 10

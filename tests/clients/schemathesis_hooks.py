@@ -14,7 +14,7 @@ from typing import Any
 import requests
 import schemathesis
 
-from django_idempotency.keys import MAX_LENGTH, PATTERN
+from django_idempotency.http.keys import MAX_LENGTH, PATTERN
 
 # The longest a cake bakes by the schema; none is baked that long here.
 _LONGEST = 5

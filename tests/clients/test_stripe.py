@@ -15,7 +15,7 @@ from django_idempotency.models import IdempotencyRecord
 from tests.app import effects
 from tests.app.models import Order
 from tests.clients.tunnel import tunnel
-from tests.live import gunicorn
+from tests.support.live import gunicorn
 
 CALLS = int(os.environ.get("IDEMPOTENCY_TEST_CALLS", "30"))
 # Every third answer: the retry of a lost one may be lost as well.

@@ -12,8 +12,8 @@ import pytest
 from django.db import connections
 from django.test import Client
 
-from django_idempotency.attempts import Attempt
-from django_idempotency.claims import Claim
+from django_idempotency.engine.attempts import Attempt
+from django_idempotency.protocol.claims import Claim
 
 Reply = Any
 

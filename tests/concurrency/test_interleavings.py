@@ -11,16 +11,17 @@ import pytest
 from django.db import connection, connections, transaction
 from pytest_django import Settings
 
-from django_idempotency.attempts import Attempt
-from django_idempotency.claims import Claim, obtain
-from django_idempotency.dialects import dialect_of
+from django_idempotency.engine.attempts import Attempt
 from django_idempotency.exceptions import InProgressError, TransitionError, UnavailableError
-from django_idempotency.maintenance import Sweep, clean_up
+from django_idempotency.maintenance.cleanup import Sweep, clean_up
 from django_idempotency.models import IdempotencyRecord, Status, UtcNow
 from django_idempotency.policy import Policy
-from django_idempotency.rows import Intent, StoredResponse
-from django_idempotency.store import Store
-from django_idempotency.upkeep import Upkeep
+from django_idempotency.protocol.claims import Claim
+from django_idempotency.protocol.waiting import obtain
+from django_idempotency.storage.dialects import dialect_of
+from django_idempotency.storage.records import Store
+from django_idempotency.storage.upkeep import Upkeep
+from django_idempotency.storage.values import Intent, StoredResponse
 from tests.app import effects
 from tests.app.models import Order
 from tests.concurrency.owners import in_thread, send, stopped_before
@@ -294,7 +295,7 @@ def test_claim_that_an_immediate_stop_may_lose_costs_nothing(atomic: bool, key: 
 
     The server is one of its own, so that it can be stopped.
     """
-    from tests.servers import PostgreSQL
+    from tests.support.servers import PostgreSQL
 
     with PostgreSQL() as server:
         own = connections["default"].copy("own")

@@ -20,7 +20,7 @@ from pytest_django import Settings
 from django_idempotency.models import IdempotencyRecord, Status
 from tests.app import effects
 from tests.app.models import Order
-from tests.live import gunicorn
+from tests.support.live import gunicorn
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
 

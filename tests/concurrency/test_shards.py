@@ -18,7 +18,7 @@ from django_idempotency.models import IdempotencyRecord, Status
 from tests.app import effects
 from tests.app.models import Order
 from tests.faults.own_server import own_server
-from tests.servers import Server
+from tests.support.servers import Server
 
 from .owners import Reply
 

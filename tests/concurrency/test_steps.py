@@ -17,21 +17,22 @@ import pytest
 from django.db import OperationalError, connection, connections, transaction
 from django.test import Client
 
-from django_idempotency import checkpoints
-from django_idempotency.completer import Completion, complete_due
-from django_idempotency.maintenance import Sweep, clean_up, delete, erase
+from django_idempotency.durable import checkpoints
+from django_idempotency.durable.completer import Completion, complete_due
+from django_idempotency.maintenance.cleanup import Sweep, clean_up, erase
+from django_idempotency.maintenance.records import delete
 from django_idempotency.models import (
     IdempotencyEnvelope,
     IdempotencyRecord,
     IdempotencyStep,
     Status,
 )
-from django_idempotency.upkeep import Upkeep
+from django_idempotency.storage.upkeep import Upkeep
 from tests.app import effects
 from tests.app.models import Order
 from tests.concurrency.owners import Gate, in_thread
 from tests.concurrency.test_racers import race
-from tests.stage import (
+from tests.support.stage import (
     PAST,
     DownError,
     Service,
@@ -49,7 +50,7 @@ from tests.stage import (
     steps,
 )
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.urls("tests.stage")]
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.urls("tests.support.stage")]
 
 SQLITE = connection.vendor == "sqlite"
 

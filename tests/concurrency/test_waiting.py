@@ -8,8 +8,8 @@ import pytest
 from django.db import connection
 from pytest_django import Settings
 
-from django_idempotency import claims
 from django_idempotency.models import IdempotencyRecord
+from django_idempotency.protocol import claims
 from tests.app import effects
 from tests.app.models import Order
 from tests.concurrency.owners import in_thread, send

@@ -11,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import NoReverseMatch
 from pytest_django import Settings
 
-from django_idempotency.completer import Completion, complete_due
+from django_idempotency.durable.completer import Completion, complete_due
 from django_idempotency.models import IdempotencyEnvelope, IdempotencyRecord
 from tests.app import effects
 from tests.app.models import Order

@@ -19,7 +19,7 @@ from tests.app import effects
 from tests.app.models import Order
 from tests.app.urls import ASYNC
 from tests.conftest import Post, atomic_requests_on
-from tests.live import uvicorn
+from tests.support.live import uvicorn
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
 

@@ -4,7 +4,7 @@ import pytest
 from django.test import Client
 from pytest_django import Settings
 
-from django_idempotency.checks import check_cors
+from django_idempotency.checks.settings import check_cors
 from tests.app import effects
 
 ORIGIN = "https://shop.example"

@@ -10,11 +10,11 @@ from django.test import Client, RequestFactory
 from pytest_django import Settings
 
 from django_idempotency import exceptions
-from django_idempotency.store import Store
+from django_idempotency.storage.records import Store
 from tests.app import effects
 from tests.app.urls import served
 from tests.conftest import Post, atomic_requests_on
-from tests.refusals import REFUSALS, in_progress
+from tests.support.refusals import REFUSALS, in_progress
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
 
@@ -136,7 +136,7 @@ def _html_view(code: str) -> Any:
     from rest_framework.renderers import TemplateHTMLRenderer
     from rest_framework.views import APIView
 
-    from django_idempotency.problems import IdempotencyAPIException
+    from django_idempotency.http.problems import IdempotencyAPIException
 
     class Refusing(APIView):
         renderer_classes = (TemplateHTMLRenderer,)
@@ -164,7 +164,7 @@ def test_handler_marks_the_requests_transaction_for_rollback(
     rf: RequestFactory, settings: Settings
 ) -> None:
     """As REST framework's own does, under ATOMIC_REQUESTS."""
-    from django_idempotency.problems import IdempotencyAPIException
+    from django_idempotency.http.problems import IdempotencyAPIException
     from django_idempotency.rest_framework import problem_details_handler
 
     error = IdempotencyAPIException(exceptions.KeyReusedError())

@@ -17,7 +17,7 @@ from django.urls import path
 from django.views.generic import CreateView, FormView
 
 from django_idempotency.decorators import idempotent
-from django_idempotency.http import KEY_FIELD
+from django_idempotency.http.requests import KEY_FIELD
 from django_idempotency.models import IdempotencyRecord, Status
 from django_idempotency.views import IdempotencyFormMixin
 from tests.app import effects

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from django_idempotency.decorators import idempotent
 from django_idempotency.exceptions import KeyInvalidError
-from django_idempotency.keys import parse_header
+from django_idempotency.http.keys import parse_header
 
 pytestmark = [pytest.mark.urls(__name__), pytest.mark.django_db]
 

@@ -26,7 +26,7 @@ from tests.app.models import Order
 from tests.app.urls import served
 from tests.concurrency.test_racers import race
 from tests.conftest import Post, atomic_requests_on
-from tests.test_statements import statements
+from tests.unit.storage.test_statements import statements
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
 

@@ -8,7 +8,7 @@ from django.db import connection
 
 from tests.app import effects
 from tests.conftest import Post
-from tests.test_binding import sent
+from tests.unit.storage.dialects.test_postgresql_binding import sent
 
 pytestmark = [
     pytest.mark.django_db(transaction=True, databases=["default", "other"]),

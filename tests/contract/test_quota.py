@@ -17,9 +17,9 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from pytest_django import Settings
 
-from django_idempotency import quota
 from django_idempotency.models import IdempotencyRecord, Status
-from django_idempotency.store import Store
+from django_idempotency.protocol import quota
+from django_idempotency.storage.records import Store
 from tests.app import effects
 from tests.app.models import Order
 from tests.app.urls import ASYNC, DOORS, served

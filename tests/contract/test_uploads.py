@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.app import effects
-from tests.live import gunicorn
+from tests.support.live import gunicorn
 
 MEGABYTE = 1024 * 1024
 CHUNKS = 100

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from django_idempotency.store import Store
+from django_idempotency.storage.records import Store
 from tests.app.urls import ASYNC, DOORS
 from tests.conftest import Post, atomic_requests_on
 

@@ -16,8 +16,8 @@ import pytest
 from django.db import connection
 from django.db.models.functions import Now
 
-from django_idempotency.dialects import dialect_of
 from django_idempotency.models import IdempotencyRecord, Status
+from django_idempotency.storage.dialects import dialect_of
 from tests.conftest import atomic_requests_on
 
 from .boundaries import FAULTS, Boundary, Strike, strikes_at

@@ -14,9 +14,9 @@ from django.db import InterfaceError, OperationalError, connection
 from django.http import HttpResponse
 from django.test import Client
 
-from django_idempotency import claims
-from django_idempotency.dialects import PostgreSQL
 from django_idempotency.models import IdempotencyRecord, Status
+from django_idempotency.protocol import claims
+from django_idempotency.storage.dialects import PostgreSQL
 from tests.app import effects
 from tests.app.models import Order
 from tests.app.urls import served

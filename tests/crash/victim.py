@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 from django.db import close_old_connections, connection, connections
 from django.test import Client
 
-from django_idempotency.dialects import dialect_of
+from django_idempotency.storage.dialects import dialect_of
 from tests.app import effects, views
 
 from .boundaries import Boundaries, Boundary, Strike

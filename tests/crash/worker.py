@@ -16,9 +16,9 @@ from django.db import connection  # noqa: E402
 from django.db.backends.base.base import BaseDatabaseWrapper  # noqa: E402
 from django.test import Client  # noqa: E402
 
-from django_idempotency.claims import Claim  # noqa: E402
-from django_idempotency.rows import StoredResponse  # noqa: E402
-from django_idempotency.store import Store  # noqa: E402
+from django_idempotency.protocol.claims import Claim  # noqa: E402
+from django_idempotency.storage.records import Store  # noqa: E402
+from django_idempotency.storage.values import StoredResponse  # noqa: E402
 from tests.app import views  # noqa: E402
 
 

@@ -13,7 +13,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from tests.chaos.arena import DATABASES, database_server
-from tests.servers import DATABASE_VARIABLE, UNAVAILABLE, ServerUnavailableError
+from tests.support.servers import DATABASE_VARIABLE, UNAVAILABLE, ServerUnavailableError
 
 from .storm import KILLS_VARIABLE, SEED_VARIABLE
 

@@ -7,7 +7,7 @@ from uuid import UUID
 from django.db.models import Exists, OuterRef
 from django.db.models.functions import Now
 
-from django_idempotency.completer import Completion, complete
+from django_idempotency.durable.completer import Completion, complete
 from django_idempotency.models import (
     IdempotencyEnvelope,
     IdempotencyRecord,

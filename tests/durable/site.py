@@ -16,7 +16,7 @@ from pathlib import Path
 
 from testproject import gunicorns
 from testproject.provider.server import Provider
-from tests.servers.server import KEEPER, LOOPBACK, free_port, listens, pipe
+from tests.support.servers.server import KEEPER, LOOPBACK, free_port, listens, pipe
 
 WORKERS = 4
 THREADS = 4

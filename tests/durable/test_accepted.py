@@ -8,7 +8,7 @@ import pytest
 from django.db import connection
 from django.test import Client
 
-from django_idempotency.completer import Completion
+from django_idempotency.durable.completer import Completion
 from testproject.provider.server import Provider
 
 from . import books

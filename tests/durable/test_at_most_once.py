@@ -4,7 +4,7 @@ import pytest
 from django.test import override_settings
 from pytest_django import Settings
 
-from django_idempotency.completer import Completion
+from django_idempotency.durable.completer import Completion
 from django_idempotency.exceptions import OperationPendingError, OutcomeUnknownError
 from django_idempotency.models import IdempotencyStep, StepStatus
 from testproject.provider.server import Provider

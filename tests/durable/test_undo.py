@@ -7,7 +7,7 @@ import pytest
 from django.db import connection
 from django.test import override_settings
 
-from django_idempotency.completer import Completion
+from django_idempotency.durable.completer import Completion
 from django_idempotency.exceptions import OperationFailedError
 from django_idempotency.models import IdempotencyEnvelope
 from testproject.provider.server import Provider

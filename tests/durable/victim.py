@@ -19,7 +19,7 @@ from django.conf import settings
 from django.db import close_old_connections, connection
 from django.test import Client
 
-from django_idempotency.completer import complete
+from django_idempotency.durable.completer import complete
 from django_idempotency.exceptions import OperationFailedError
 from django_idempotency.models import IdempotencyEnvelope
 from testproject.shop import partners

@@ -10,7 +10,7 @@ from django.db import connection, connections
 
 from django_idempotency.models import IdempotencyRecord
 from tests.app.models import Delivery, Order
-from tests.servers import MariaDB, PostgreSQL, Server, ServerUnavailableError
+from tests.support.servers import MariaDB, PostgreSQL, Server, ServerUnavailableError
 
 #: The alias under which this process sees it.
 ALIAS = "own"

@@ -19,7 +19,7 @@ from django.utils import timezone
 from django_idempotency.models import IdempotencyRecord, Status
 from tests.app import effects
 from tests.app.models import Order
-from tests.servers import ServerUnavailableError, shifted_clock
+from tests.support.servers import ServerUnavailableError, shifted_clock
 
 from .connecting import connected
 from .crowd import ask

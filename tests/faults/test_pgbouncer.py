@@ -18,7 +18,7 @@ from django_idempotency.models import IdempotencyRecord, Status, UtcNow
 from tests.app import effects
 from tests.app.models import Order
 from tests.concurrency.owners import in_thread
-from tests.servers import PgBouncer, ServerUnavailableError
+from tests.support.servers import PgBouncer, ServerUnavailableError
 
 from .connecting import asked, connected
 from .crowd import together, until_answered

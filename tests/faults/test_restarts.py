@@ -15,8 +15,8 @@ from django_idempotency.models import IdempotencyRecord, Status
 from tests.app import effects
 from tests.app.models import Order
 from tests.concurrency.test_racers import Caller
-from tests.live import gunicorn
-from tests.servers import DATABASE_VARIABLE, Server
+from tests.support.live import gunicorn
+from tests.support.servers import DATABASE_VARIABLE, Server
 
 from .own_server import ALIAS, own_server
 

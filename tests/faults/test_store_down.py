@@ -13,7 +13,7 @@ from tests.app import effects
 from tests.app.models import Order
 from tests.app.urls import served
 from tests.conftest import atomic_requests_on
-from tests.servers.server import free_port
+from tests.support.servers.server import free_port
 
 from .connecting import BEHIND_PGBOUNCER, connected
 from .crowd import ask, until_answered

@@ -8,9 +8,9 @@ from urllib.parse import urlsplit
 import pytest
 from pytest_django import Settings
 
-from django_idempotency import replay_cache
+from django_idempotency.replay_cache import replays as replay_cache
 from tests import settings as suite
-from tests.servers import REDIS_VARIABLE, ServerUnavailableError, Valkey
+from tests.support.servers import REDIS_VARIABLE, ServerUnavailableError, Valkey
 
 # Without django-redis there is nothing to test, and nothing to import.
 collect_ignore_glob = [] if find_spec("django_redis") else ["test_*.py"]

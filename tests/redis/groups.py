@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
-from tests.servers import Cluster, Sentinel, Valkey
+from tests.support.servers import Cluster, Sentinel, Valkey
 
 #: What lies in a cluster where the tests look for its owner.
 _KEY = "idempotency"

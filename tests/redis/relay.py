@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tests.servers import LOOPBACK
+from tests.support.servers import LOOPBACK
 
 
 class Relay:

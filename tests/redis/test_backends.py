@@ -10,14 +10,14 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from pytest_django import Settings
 
-from django_idempotency import replay_cache
-from django_idempotency.caches import DjangoTransport, RedisTransport, transport_of
-from django_idempotency.maintenance import expire
+from django_idempotency.maintenance.records import expire
 from django_idempotency.models import IdempotencyRecord
-from django_idempotency.upkeep import Upkeep
+from django_idempotency.replay_cache import replays as replay_cache
+from django_idempotency.replay_cache.transport import DjangoTransport, RedisTransport, transport_of
+from django_idempotency.storage.upkeep import Upkeep
 from tests.app import effects
 from tests.conftest import Post
-from tests.test_replay_cache import DAY, RESPONSE, intent, look
+from tests.unit.replay_cache.test_replays import DAY, RESPONSE, intent, look
 
 pytestmark = [
     pytest.mark.redis,

@@ -15,14 +15,14 @@ from django.db import connection, connections
 from django.test.utils import CaptureQueriesContext
 from pytest_django import Settings
 
-from django_idempotency.maintenance import expire
+from django_idempotency.maintenance.records import expire
 from django_idempotency.models import IdempotencyRecord, UtcNow
-from django_idempotency.upkeep import Upkeep
+from django_idempotency.storage.upkeep import Upkeep
 from tests.app import effects
 from tests.concurrency.owners import send, stopped_before
 from tests.conftest import Post
-from tests.live import gunicorn
-from tests.servers import REDIS_VARIABLE
+from tests.support.live import gunicorn
+from tests.support.servers import REDIS_VARIABLE
 
 from .conftest import use
 from .relay import Relay, relay

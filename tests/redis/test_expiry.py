@@ -15,17 +15,17 @@ from unittest.mock import patch
 import pytest
 from django.db import connections
 
-from django_idempotency import replay_cache
-from django_idempotency.keys import record_id
-from django_idempotency.maintenance import expire
+from django_idempotency.http.keys import record_id
+from django_idempotency.maintenance.records import expire
 from django_idempotency.models import IdempotencyRecord
-from django_idempotency.replay_cache import Replays, Slot
-from django_idempotency.rows import Intent, StoredResponse
-from django_idempotency.upkeep import Upkeep
-from tests.admin import act, client_of, told
+from django_idempotency.replay_cache import replays as replay_cache
+from django_idempotency.replay_cache.replays import Replays, Slot
+from django_idempotency.storage.upkeep import Upkeep
+from django_idempotency.storage.values import Intent, StoredResponse
 from tests.app import effects
 from tests.concurrency.owners import send
 from tests.conftest import Post
+from tests.unit.admin import act, client_of, told
 
 pytestmark = [
     pytest.mark.redis,

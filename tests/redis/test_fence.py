@@ -15,12 +15,12 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from pytest_django import Settings
 
-from django_idempotency import replay_cache
 from django_idempotency.models import IdempotencyRecord
+from django_idempotency.replay_cache import replays as replay_cache
 from tests.app import effects
 from tests.app.models import Order
 from tests.concurrency.owners import in_thread, send
-from tests.servers import Valkey
+from tests.support.servers import Valkey
 
 from .conftest import use
 

@@ -8,10 +8,10 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from pytest_django import Settings
 
-from django_idempotency import replay_cache
+from django_idempotency.replay_cache import replays as replay_cache
 from tests.app import effects
 from tests.concurrency.owners import send
-from tests.servers import ServerUnavailableError, Valkey
+from tests.support.servers import ServerUnavailableError, Valkey
 
 from .conftest import use
 

@@ -11,15 +11,16 @@ from django.core.cache import caches
 from django.core.management import CommandError, call_command
 from pytest_django import Settings
 
-from django_idempotency import replay_cache
-from django_idempotency.maintenance import NotForgottenError, delete, erase, expire
+from django_idempotency.maintenance.cleanup import NotForgottenError, erase
+from django_idempotency.maintenance.records import delete, expire
 from django_idempotency.models import IdempotencyRecord
-from django_idempotency.upkeep import Upkeep
-from tests.admin import act, client_of, told
+from django_idempotency.replay_cache import replays as replay_cache
+from django_idempotency.storage.upkeep import Upkeep
 from tests.app import effects
 from tests.concurrency.owners import Reply, send
-from tests.servers import REDIS_VARIABLE, Valkey
-from tests.test_replay_cache import seconds_later
+from tests.support.servers import REDIS_VARIABLE, Valkey
+from tests.unit.admin import act, client_of, told
+from tests.unit.replay_cache.test_replays import seconds_later
 
 from .conftest import use
 from .test_fence import lost

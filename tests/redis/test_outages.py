@@ -14,13 +14,13 @@ from urllib.parse import urlsplit
 import pytest
 from pytest_django import Settings
 
-from django_idempotency import replay_cache
-from django_idempotency.replay_cache import Replays, Slot
-from django_idempotency.rows import Intent
+from django_idempotency.replay_cache import replays as replay_cache
+from django_idempotency.replay_cache.replays import Replays, Slot
+from django_idempotency.storage.values import Intent
 from tests.app import effects
 from tests.app.models import Order
-from tests.live import gunicorn
-from tests.servers import REDIS_VARIABLE, ServerUnavailableError, Valkey
+from tests.support.live import gunicorn
+from tests.support.servers import REDIS_VARIABLE, ServerUnavailableError, Valkey
 
 from . import TIMEOUT_SECONDS
 from .conftest import use

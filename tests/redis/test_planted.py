@@ -14,13 +14,13 @@ from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 from pytest_django import Settings
 
-from django_idempotency import replay_cache
-from django_idempotency.keys import record_id
-from django_idempotency.maintenance import expire
+from django_idempotency.http.keys import record_id
+from django_idempotency.maintenance.records import expire
 from django_idempotency.models import IdempotencyRecord
-from django_idempotency.replay_cache import Replays
-from django_idempotency.sealing import seal
-from django_idempotency.upkeep import Upkeep
+from django_idempotency.replay_cache import replays as replay_cache
+from django_idempotency.replay_cache.entries import seal
+from django_idempotency.replay_cache.replays import Replays
+from django_idempotency.storage.upkeep import Upkeep
 from tests.app import effects
 from tests.conftest import Post
 

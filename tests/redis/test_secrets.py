@@ -10,7 +10,7 @@ import pytest
 
 from django_idempotency.models import IdempotencyRecord
 from tests.app import effects
-from tests.live import gunicorn
+from tests.support.live import gunicorn
 
 pytestmark = [
     pytest.mark.redis,

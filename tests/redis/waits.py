@@ -17,7 +17,7 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 
-from django_idempotency.caches import RedisTransport
+from django_idempotency.replay_cache.transport import RedisTransport
 
 VARIABLE = "IDEMPOTENCY_TEST_WAITS"
 # A busy machine may run others between an error and what is concluded from it.

@@ -7,11 +7,11 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from django_idempotency.maintenance import Sweep, Swept, clean_up
+from django_idempotency.maintenance.cleanup import Sweep, Swept, clean_up
 from django_idempotency.management import progress
 from django_idempotency.management.base import RecordsCommand, duration, positive
 from django_idempotency.models import IdempotencyRecord, RecordQuerySet, UtcNow
-from django_idempotency.upkeep import Upkeep
+from django_idempotency.storage.upkeep import Upkeep
 
 
 class Command(RecordsCommand):

@@ -11,7 +11,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 from django.db import InterfaceError, OperationalError, connections
 
-from django_idempotency.completer import BATCH_SIZE, Completed, Completion, complete_due
+from django_idempotency.durable.completer import BATCH_SIZE, Completed, Completion, complete_due
 from django_idempotency.management.base import RecordsCommand, duration, positive
 from django_idempotency.models import IdempotencyEnvelope, UtcNow
 

@@ -5,10 +5,10 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 
 from django_idempotency import conf
-from django_idempotency.maintenance import NotForgottenError, erase
+from django_idempotency.maintenance.cleanup import NotForgottenError, erase
 from django_idempotency.management.base import RecordsCommand, duration, name, positive
 from django_idempotency.models import IdempotencyRecord, Status
-from django_idempotency.upkeep import Upkeep
+from django_idempotency.storage.upkeep import Upkeep
 
 
 class Command(RecordsCommand):

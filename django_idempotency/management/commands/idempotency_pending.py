@@ -8,13 +8,13 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 
 from django_idempotency.management.base import RecordsCommand
-from django_idempotency.pending import Pending, pending
+from django_idempotency.monitoring.pending import Pending, pending
 
 _HEAD = ("after step", "at step", "operations", "given up", "client's", "oldest")
 
 
 class Command(RecordsCommand):
-    """The places of :mod:`django_idempotency.pending`, as a gate for deployments if wanted."""
+    """The unfinished operations by place; ``--fail-if-any`` makes it a gate for deployments."""
 
     help = (
         "Lists unfinished operations by the step they stand at. They go on with the code that is"

@@ -4,10 +4,10 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from django_idempotency.keys import record_id
-from django_idempotency.maintenance import Released, release
+from django_idempotency.http.keys import record_id
+from django_idempotency.maintenance.records import Released, release
 from django_idempotency.management.base import RecordsCommand, name
-from django_idempotency.upkeep import Upkeep
+from django_idempotency.storage.upkeep import Upkeep
 
 _CODES = {Released.GONE: 3, Released.FINISHED: 4, Released.TRUSTED: 5, Released.ALIVE: 6}
 

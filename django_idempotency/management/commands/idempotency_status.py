@@ -8,8 +8,8 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 from django.template.defaultfilters import filesizeformat
 
-from django_idempotency.figures import Figures, figures
 from django_idempotency.management.base import RecordsCommand, positive
+from django_idempotency.monitoring.figures import Figures, figures
 
 _LABELS = {
     "in_progress": "in progress",
@@ -24,7 +24,7 @@ _LABELS = {
 
 
 class Command(RecordsCommand):
-    """The figures of :mod:`django_idempotency.figures`, for one database."""
+    """The figures of :mod:`django_idempotency.monitoring.figures`, for one database."""
 
     help = (
         "Shows how many idempotency records there are, how old they are, and what happened to keys."

@@ -1,0 +1,1 @@
+"""The doors: they find a view's policy and cover the call of its handler."""

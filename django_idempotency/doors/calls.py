@@ -1,0 +1,166 @@
+"""One covered call of a handler: its key read, its response rendered, its refusal translated.
+
+Plain Django and REST framework differ here, and only here.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Collection, Coroutine
+from typing import Any, TypeVar
+
+from asgiref.sync import sync_to_async
+from django.db import connections
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+
+from ..durable.envelopes import resumption_of
+from ..engine.execution import aexecute, execute
+from ..exceptions import IdempotencyError
+from ..http.keys import Key, read_key
+from ..http.problems import IdempotencyAPIException, problem_response
+from ..http.requests import http_request, is_rest_framework
+from ..operation import current_operation
+from ..policy import Policy
+
+Handler = Callable[..., HttpResponseBase]
+AsyncHandler = Callable[..., Awaitable[HttpResponseBase]]
+
+
+def _rendered(response: HttpResponseBase) -> HttpResponseBase:
+    render = getattr(response, "render", None)
+    if render is None or getattr(response, "is_rendered", False):
+        return response
+    rendered: HttpResponseBase = render()
+    return rendered
+
+
+def _echo(response: HttpResponseBase, key: Key | None) -> HttpResponseBase:
+    for name, line in key.headers if key else ():
+        response[name] = line
+    return response
+
+
+def _refusal(request: HttpRequest, error: IdempotencyError, key: Key | None) -> HttpResponseBase:
+    is_form = key is not None and key.from_field
+    return _echo(problem_response(request, error, is_form=is_form), key)
+
+
+def _key_of(request: HttpRequest, policy: Policy) -> Key | None:
+    resumed = resumption_of(request)
+    return Key(resumed.intent.key) if resumed else read_key(request, policy)
+
+
+def cover_plain(
+    request: HttpRequest, policy: Policy, handler: Handler, apart: Collection[str]
+) -> HttpResponseBase:
+    """Call a handler of plain Django's; a refusal becomes its response."""
+    key = None
+    try:
+        key = _key_of(request, policy)
+        response = execute(request, policy, key, lambda: _rendered(handler()), apart=apart)
+    except IdempotencyError as error:
+        return _refusal(request, error, key)
+    return _echo(response, key)
+
+
+async def cover_async(
+    request: HttpRequest, policy: Policy, handler: AsyncHandler
+) -> HttpResponseBase:
+    """The same for a coroutine; its client may hang up, and it still comes to its end."""
+
+    async def view() -> HttpResponseBase:
+        return await sync_to_async(_rendered)(await handler())
+
+    key = None
+    try:
+        key = await sync_to_async(_key_of)(request, policy)
+        response = await to_its_end(aexecute(request, policy, key, view))
+    except IdempotencyError as error:
+        return await sync_to_async(_refusal)(request, error, key)
+    return _echo(response, key)
+
+
+class RestFrameworkCall:
+    """One covered call in REST framework: finalised and rendered once, inside the transaction."""
+
+    def __init__(self, request: Any, policy: Policy, handler: Handler) -> None:
+        self._request = request
+        self._policy = policy
+        self._handler = handler
+        self._context = request.parser_context
+        self._finalize = self._context["view"].finalize_response
+        self._key: Key | None = None
+        self._final: HttpResponseBase | None = None
+
+    def run(self, apart: Collection[str]) -> HttpResponseBase:
+        """Call the handler; a refusal is raised, for the project's exception handler."""
+        self._context["view"].finalize_response = self._finalize_once
+        try:
+            self._key = _key_of(self._request, self._policy)
+            self._final = execute(
+                self._request, self._policy, self._key, self._respond, apart=apart
+            )
+        except IdempotencyError as error:
+            raise IdempotencyAPIException(error) from error
+        return self._final
+
+    def _respond(self) -> HttpResponseBase:
+        response = self._handler()
+        args, kwargs = self._context["args"], self._context["kwargs"]
+        return _rendered(self._finalize(self._request, response, *args, **kwargs))
+
+    def _finalize_once(
+        self, request: Any, response: HttpResponseBase, *args: Any, **kwargs: Any
+    ) -> HttpResponseBase:
+        if response is not self._final:
+            response = self._finalize(request, response, *args, **kwargs)
+        return _echo(response, self._key)
+
+
+def is_entered(request: Any) -> bool:
+    """Whether a door outside this one covers the request already."""
+    outer = current_operation()
+    return outer is not None and outer.request is http_request(request)
+
+
+def refuse(request: Any, error: IdempotencyError) -> HttpResponseBase:
+    """Answer with a refusal in the way of the request's framework."""
+    if is_rest_framework(request):
+        raise IdempotencyAPIException(error) from error
+    return problem_response(request, error, is_form=False)
+
+
+T = TypeVar("T")
+
+logger = logging.getLogger("django_idempotency")
+
+# asyncio itself keeps weak references only.
+_orphans: set[asyncio.Task[Any]] = set()
+
+
+def _bury(task: asyncio.Task[Any]) -> None:
+    _orphans.discard(task)
+    if not task.cancelled() and (error := task.exception()):
+        logger.error("a request whose client had gone failed", exc_info=error)
+
+
+async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
+    """What ``work`` returns; a cancelled caller leaves, and ``work`` goes on without it."""
+    left = False
+
+    async def whole() -> T:
+        try:
+            return await work
+        finally:
+            if left:
+                # Django closes connections at the end of the request, which has been.
+                await sync_to_async(connections.close_all)()
+
+    task = asyncio.create_task(whole())
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        left = True
+        _orphans.add(task)
+        task.add_done_callback(_bury)
+        raise

@@ -1,0 +1,200 @@
+"""The request of an unfinished operation: what is stored of it, and how it is made again.
+
+It is opt-in, holds no credentials, and goes through the body codecs. What is made of it is an
+ordinary request for the project's own middleware and view.
+"""
+
+import io
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.core.exceptions import RequestDataTooBig
+from django.core.handlers.wsgi import WSGIRequest
+from django.http import HttpRequest
+from django.http.request import RawPostDataException
+
+from .. import conf
+from ..codecs import decode, encode
+from ..exceptions import IdempotencyError
+from ..http.requests import http_request
+from ..models import IdempotencyEnvelope, UtcNow
+from ..policy import Policy
+from ..storage.values import Intent
+
+logger = logging.getLogger("django_idempotency")
+
+_RESUMED = "_idempotency_resumed"
+
+# What a server hands on of every request, and what says how content is to be read and written.
+_KEPT = (
+    *("REQUEST_METHOD", "QUERY_STRING", "CONTENT_TYPE"),
+    *("SERVER_NAME", "SERVER_PORT", "SERVER_PROTOCOL", "REMOTE_ADDR"),
+    *("HTTP_HOST", "HTTP_ACCEPT", "HTTP_ACCEPT_LANGUAGE", "HTTP_CONTENT_ENCODING"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """A request without its credentials: WSGI's variables, the body, and its user's primary key."""
+
+    environ: Mapping[str, str]
+    body: bytes
+    user_id: str
+
+
+@dataclass(slots=True)
+class Resumption:
+    """What a request that was made from an envelope goes on with.
+
+    ``token`` is that of the claim it got, and ``refusal`` why it got none.
+    """
+
+    intent: Intent
+    token: UUID | None = None
+    refusal: IdempotencyError | None = None
+
+
+def _name(header: str) -> str:
+    return "HTTP_" + header.upper().replace("-", "_")
+
+
+def _environ(request: HttpRequest) -> dict[str, str]:
+    kept = (*_KEPT, *map(_name, conf.request_headers()))
+    if settings.SECURE_PROXY_SSL_HEADER:
+        kept = (*kept, settings.SECURE_PROXY_SSL_HEADER[0])
+    if settings.USE_X_FORWARDED_HOST:
+        kept = (*kept, "HTTP_X_FORWARDED_HOST")
+    if settings.USE_X_FORWARDED_PORT:
+        kept = (*kept, "HTTP_X_FORWARDED_PORT")
+    environ = {name: str(request.META[name]) for name in kept if name in request.META}
+    return environ | {
+        "wsgi.url_scheme": "https" if request.is_secure() else "http",
+        "SCRIPT_NAME": _latin(request.path.removesuffix(request.path_info)),
+        "PATH_INFO": _latin(request.path_info),
+        **_language(request),
+    }
+
+
+def _latin(path: str) -> str:
+    """As WSGI wants it (PEP 3333), which ASGI does not."""
+    return path.encode().decode("latin-1")
+
+
+def _language(request: HttpRequest) -> dict[str, str]:
+    """The one LocaleMiddleware chose, by a cookie perhaps."""
+    language = getattr(request, "LANGUAGE_CODE", None)
+    return {"HTTP_ACCEPT_LANGUAGE": language} if language else {}
+
+
+def _user_id(request: HttpRequest) -> str | None:
+    """Empty for a caller without a login, None for one that cannot be made again."""
+    user: Any = getattr(request, "user", None)
+    if user is None or not user.is_authenticated:
+        return ""
+    meta = getattr(user, "_meta", None)
+    is_ours = meta is not None and meta.concrete_model._meta.label == settings.AUTH_USER_MODEL
+    return str(user.pk) if is_ours and user.pk is not None else None
+
+
+def _body(request: HttpRequest) -> bytes | None:
+    length = request.META.get("CONTENT_LENGTH") or "0"
+    if not length.isdigit() or int(length) > conf.max_request_bytes():
+        return None
+    try:
+        body = request.body
+    except (RawPostDataException, RequestDataTooBig):
+        # Somebody has read it as it came.
+        return None
+    return body if len(body) <= conf.max_request_bytes() else None
+
+
+def envelope_of(request: HttpRequest) -> Envelope | None:
+    """What can be stored of a request; None where it could not be made again of it.
+
+    Its body is read for it, before a parser consumes it.
+    """
+    plain = http_request(request)
+    user_id, body = _user_id(request), _body(plain)
+    if user_id is None or body is None:
+        logger.warning(
+            "%s %s cannot be stored for the completer: only its client can finish it",
+            plain.method,
+            plain.path,
+        )
+        return None
+    return Envelope(_environ(plain), body, user_id)
+
+
+def keep(using: str, intent: Intent, policy: Policy, envelope: Envelope) -> None:
+    """Store an envelope, unless there is one; a completer may take it up after the lease."""
+    head = json.dumps(dict(envelope.environ)).encode()
+    request, codec = encode(head + b"\n" + envelope.body)
+    # One that is only accepted waits for nobody.
+    is_due = policy.respond == "accepted"
+    row = IdempotencyEnvelope(
+        record_id=intent.id,
+        user_id=envelope.user_id,
+        request=request,
+        codec=codec,
+        tries=0,
+        error="",
+        created_at=UtcNow(),
+        due_at=UtcNow() if is_due else UtcNow() + policy.lease,
+    )
+    IdempotencyEnvelope.objects.using(using).bulk_create([row], ignore_conflicts=True)
+
+
+def is_given_up(using: str, record_id: UUID) -> bool:
+    """Whether completers have given up a stored request."""
+    return IdempotencyEnvelope.objects.using(using).filter(pk=record_id, due_at=None).exists()
+
+
+def opened(row: IdempotencyEnvelope) -> Envelope:
+    """The envelope as it was stored; raises UndecodableError."""
+    head, _, body = decode(bytes(row.request), row.codec).partition(b"\n")
+    return Envelope(json.loads(head), body, row.user_id)
+
+
+def request_of(envelope: Envelope, resumption: Resumption, user: Any) -> WSGIRequest:
+    """The request again, with its user logged in."""
+    environ: dict[str, Any] = {
+        **envelope.environ,
+        "CONTENT_LENGTH": str(len(envelope.body)),
+        "wsgi.input": io.BytesIO(envelope.body),
+        "wsgi.errors": io.StringIO(),
+        "wsgi.version": (1, 0),
+        "wsgi.multithread": False,
+        "wsgi.multiprocess": True,
+        "wsgi.run_once": False,
+    }
+    request = WSGIRequest(environ)
+    # As in the first request: a form that is parsed would take it away.
+    request.body  # noqa: B018
+    vars(request).update({_RESUMED: resumption, "_dont_enforce_csrf_checks": True})
+    if user is not None:
+        _log_in(request, user)
+    return request
+
+
+def _log_in(request: WSGIRequest, user: Any) -> None:
+    """Make both of Django's middleware and REST framework's authentication find this user.
+
+    Nobody has logged in now: what is cached on the request is what either looks at first.
+    """
+
+    async def auser() -> Any:
+        return user
+
+    vars(request).update({"user": user, "auser": auser})
+    vars(request).update({"_cached_user": user, "_acached_user": user, "_force_auth_user": user})
+
+
+def resumption_of(request: HttpRequest) -> Resumption | None:
+    """What a completer goes on with; None for a client's own request."""
+    resumption: Resumption | None = getattr(http_request(request), _RESUMED, None)
+    return resumption

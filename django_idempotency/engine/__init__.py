@@ -1,0 +1,1 @@
+"""The engine: it admits a request, runs its view in a transaction and settles the record."""

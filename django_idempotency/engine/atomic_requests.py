@@ -1,0 +1,105 @@
+"""ATOMIC_REQUESTS in our hands: what a request is owed, and in which order it commits.
+
+Several databases cannot commit as one. The one with the records commits last, so that a crash in
+between may repeat the others' writes but never replays over missing ones.
+"""
+
+from collections.abc import Collection, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextvars import ContextVar
+from typing import Any
+
+from django.db import connections, router, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from ..models import IdempotencyRecord
+
+# The alias whose transaction request_transactions() opened first.
+_outermost: ContextVar[str | None] = ContextVar("outermost", default=None)
+
+
+def lacks_request_transaction(connection: BaseDatabaseWrapper) -> bool:
+    """Whether ATOMIC_REQUESTS promises a transaction here that nobody has opened.
+
+    A TestCase's own transaction is not one.
+    """
+    return bool(connection.settings_dict["ATOMIC_REQUESTS"]) and all(
+        getattr(block, "_from_testcase", False) for block in connection.atomic_blocks
+    )
+
+
+def _is_inside_request_transaction(connection: BaseDatabaseWrapper) -> bool:
+    blocks = connection.atomic_blocks
+    in_testcase = any(getattr(block, "_from_testcase", False) for block in blocks)
+    return bool(connection.settings_dict["ATOMIC_REQUESTS"] and blocks) and not in_testcase
+
+
+def request_transactions(
+    apart: Collection[str] = (), *, joined_only: bool = False
+) -> AbstractContextManager[list[str]]:
+    """Django's transaction for each ATOMIC_REQUESTS alias that has none yet; yields these.
+
+    Not for the aliases ``apart``; with ``joined_only`` for those inside a TestCase's own only. The
+    records' database is the outermost, so that it commits last.
+    """
+    missing = [
+        alias
+        for alias, its in connections.settings.items()
+        # A connection is made for each thread; what it is to be like stands beside.
+        if its["ATOMIC_REQUESTS"]
+        and alias not in apart
+        and lacks_request_transaction(connections[alias])
+        and (connections[alias].in_atomic_block or not joined_only)
+    ]
+    return _opened(missing) if missing else nullcontext(missing)
+
+
+@contextmanager
+def _opened(missing: list[str]) -> Iterator[list[str]]:
+    first = router.db_for_write(IdempotencyRecord)
+    missing.sort(key=lambda alias: alias != first)
+    with ExitStack() as stack:
+        stack.callback(_outermost.reset, _outermost.set(missing[0]))
+        for alias in missing:
+            stack.enter_context(transaction.atomic(using=alias))
+        yield missing
+
+
+def commits_last(alias: str) -> bool:
+    """Whether no request transaction of another database is open around a claim on ``alias``."""
+    if _outermost.get() == alias:
+        return True
+    return not any(
+        its["ATOMIC_REQUESTS"] and _is_inside_request_transaction(connections[other])
+        for other, its in connections.settings.items()
+        if other != alias
+    )
+
+
+class _Apart(set[str]):
+    """Every alias, as ``non_atomic_requests``; remembers which of them the project itself named."""
+
+    def __init__(self, apart: Collection[str]) -> None:
+        super().__init__(connections)
+        self.apart = set(apart)
+
+    def add(self, alias: str) -> None:
+        """What ``@transaction.non_atomic_requests`` does to a view that has such a set."""
+        self.apart.add(alias)
+
+
+def apart_of(view: Any) -> Collection[str]:
+    """The aliases the project keeps out of a view's ATOMIC_REQUESTS."""
+    aliases: Collection[str] = getattr(view, "_non_atomic_requests", ())
+    return aliases.apart if isinstance(aliases, _Apart) else aliases
+
+
+def is_taken_over(view: Any) -> bool:
+    """Whether the transactions of ``view`` are ours to open."""
+    return isinstance(getattr(view, "_non_atomic_requests", None), _Apart)
+
+
+def take_over_transactions(view: Any) -> None:
+    """Keep Django from wrapping ``view`` under ATOMIC_REQUESTS; the door does it in its stead."""
+    # A fresh set: functools.wraps shares the inner view's.
+    view._non_atomic_requests = _Apart(apart_of(view))

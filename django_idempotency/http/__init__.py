@@ -1,0 +1,1 @@
+"""What the package reads from requests and writes to responses."""

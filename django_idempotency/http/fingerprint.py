@@ -1,0 +1,222 @@
+"""What is asked: a digest that is equal for equal requests, and for no others.
+
+SHA-256 over a version byte and the length-prefixed method, path, sorted query and body. How a
+client happened to write the body (white space, the order of names, a form's boundary) is no part
+of it.
+"""
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Iterable, Iterator
+from operator import itemgetter
+from typing import Any, cast
+from urllib.parse import parse_qsl
+
+from django.conf import settings
+from django.core.exceptions import BadRequest
+from django.http import HttpRequest
+
+from ..policy import Policy
+from .requests import form_fields, http_request, is_rest_framework
+
+_CUT = "The body is shorter than its Content-Length."
+_VERSION = b"\x01"
+_CHUNK_BYTES = 64 * 1024
+_FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
+
+
+class _NotCanonicalError(ValueError):
+    """The JSON text means different things to different parsers, so only its bytes count."""
+
+
+def digest(parts: Iterable[bytes]) -> bytes:
+    """SHA-256 of the parts, which cannot run into each other."""
+    pieces = [_VERSION]
+    for part in parts:
+        pieces += (len(part).to_bytes(8, "big"), part)
+    return hashlib.sha256(b"".join(pieces)).digest()
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    unique = dict(pairs)
+    if len(unique) < len(pairs):
+        raise _NotCanonicalError
+    return unique
+
+
+def _refuse(constant: str) -> None:
+    raise _NotCanonicalError(constant)
+
+
+def _as_written(number: str) -> str:
+    # As floats, 9007199254740993.0 would equal 9007199254740992.0, and 1e400 be Infinity.
+    return f"\0number:{number}"
+
+
+# json.loads and json.dumps would make theirs anew for each body.
+_decoder = json.JSONDecoder(
+    object_pairs_hook=_object, parse_constant=_refuse, parse_float=_as_written
+)
+_encoder = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
+
+
+def canonical_json(body: bytes) -> bytes | None:
+    """The same JSON with sorted names and no white space; None where it is ambiguous.
+
+    That is: duplicate names, NaN and Infinity, text that is no JSON or looks like one of our
+    numbers, and nesting deeper than the parser goes.
+    """
+    if b"u0000" in body:
+        return None
+    try:
+        text = body.decode(json.detect_encoding(body), "surrogatepass")
+        return _encoder.encode(_decoder.decode(text)).encode()
+    except (ValueError, RecursionError):
+        return None
+
+
+def _spooled_digest(request: HttpRequest) -> bytes:
+    """The digest of a body too large for memory, which can then be read once more by the view."""
+    sha = hashlib.sha256()
+    spool = tempfile.SpooledTemporaryFile(max_size=settings.FILE_UPLOAD_MAX_MEMORY_SIZE)  # noqa: SIM115
+    while chunk := request.read(_CHUNK_BYTES):
+        sha.update(chunk)
+        spool.write(chunk)
+    put_back: Any = request
+    if _is_cut(put_back):
+        raise BadRequest(_CUT)
+    spool.seek(0)
+    put_back._stream = spool
+    put_back._read_started = False
+    return sha.digest()
+
+
+def _is_large(request: HttpRequest) -> bool:
+    limit = cast(int | None, settings.DATA_UPLOAD_MAX_MEMORY_SIZE)
+    length = request.META.get("CONTENT_LENGTH") or "0"
+    return limit is not None and length.isdigit() and int(length) > limit
+
+
+def is_json(request: HttpRequest) -> bool:
+    """Whether the request says that its body is JSON."""
+    content_type = request.content_type or ""
+    return content_type == "application/json" or content_type.endswith("+json")
+
+
+def _raw_parts(request: HttpRequest) -> Iterator[bytes]:
+    if _is_large(request) and not request._read_started:  # type: ignore[attr-defined]
+        yield b"large"
+        yield _spooled_digest(request)
+    elif is_json(request) and (canonical := canonical_json(request.body)) is not None:
+        yield b"json"
+        yield canonical
+    else:
+        yield b"raw"
+        yield request.body
+
+
+def _file_digest(file: Any) -> bytes:
+    sha = hashlib.sha256()
+    for chunk in file.chunks():
+        sha.update(chunk)
+    file.seek(0)
+    return sha.digest()
+
+
+def _form_parts(request: Any, leave_out: frozenset[str]) -> Iterator[bytes]:
+    yield b"form"
+    fields = form_fields(request)
+    if not hasattr(fields, "getlist"):
+        yield json.dumps(fields, sort_keys=True, default=str).encode()
+        return
+    for name in sorted(set(fields) - leave_out):
+        texts = [value for value in fields.getlist(name) if isinstance(value, str)]
+        yield json.dumps([name, texts]).encode()
+    for name in sorted(request.FILES):
+        for file in request.FILES.getlist(name):
+            yield json.dumps([name, file.name, file.content_type]).encode()
+            yield _file_digest(file)
+
+
+def _is_consumed(request: Any) -> bool:
+    """Whether the body was read as a stream, and only what a parser made of it is left."""
+    return request._read_started and not hasattr(request, "_body")
+
+
+def parse(request: Any) -> None:
+    """Let REST framework's parsers refuse a body (400, 415) before anything is claimed."""
+    try:
+        request.data  # noqa: B018
+    except RecursionError as error:
+        raise BadRequest("The body is nested too deeply.") from error
+
+
+def is_form(request: Any) -> bool:
+    """Whether the body is a form that the request's framework parses."""
+    plain = http_request(request)
+    # Plain Django does for POST only.
+    return plain.content_type in _FORMS and (is_rest_framework(request) or plain.method == "POST")
+
+
+def _body_parts(request: Any, leave_out: frozenset[str]) -> Iterator[bytes]:
+    plain = http_request(request)
+    rest_framework = is_rest_framework(request)
+    if is_form(request):
+        yield from _form_parts(request, leave_out)
+        return
+    if rest_framework and _is_consumed(plain):
+        yield b"data"
+        yield json.dumps(request.data, sort_keys=True, default=str).encode()
+        return
+    yield from _raw_parts(plain)
+    if rest_framework:
+        parse(request)
+
+
+def _is_cut(request: Any) -> bool:
+    """Whether the connection broke before the whole body was here.
+
+    Neither servers nor Django complain, and the half would bind the key.
+    """
+    announced = request.META.get("CONTENT_LENGTH") or "0"
+    if not announced.isdigit():
+        return False
+    if hasattr(request, "_body"):
+        return len(request._body) < int(announced)
+    # Django's LimitedStream, where a parser read it.
+    came = getattr(getattr(request, "_stream", None), "_pos", None)
+    return request._read_started and came is not None and came < int(announced)
+
+
+def _query(request: HttpRequest) -> bytes:
+    query = request.META.get("QUERY_STRING")
+    if not query:
+        return b"[]"
+    pairs = parse_qsl(query, keep_blank_values=True)
+    # By name only: the order of one name's values is what they mean.
+    return json.dumps(sorted(pairs, key=itemgetter(0))).encode()
+
+
+def head_of(request: HttpRequest) -> tuple[bytes, ...]:
+    """All that a request asks for but for its body: method, path and query."""
+    return (request.method or "").encode(), request.path.encode(), _query(request)
+
+
+def fingerprint_of(request: HttpRequest, policy: Policy) -> bytes:
+    """What is asked, as 32 bytes.
+
+    Raises whatever parsing an unparsable form raises (a 400 in Django, 400 or 415 in REST
+    framework), and BadRequest for a body shorter than announced.
+    """
+    digest = _fingerprint_of(request, policy)
+    if _is_cut(http_request(request)):
+        raise BadRequest(_CUT)
+    return digest
+
+
+def _fingerprint_of(request: HttpRequest, policy: Policy) -> bytes:
+    if policy.fingerprint is not None:
+        return digest((b"custom", policy.fingerprint(request)))
+    leave_out = frozenset(("csrfmiddlewaretoken", policy.field or "csrfmiddlewaretoken"))
+    return digest((*head_of(request), *_body_parts(request, leave_out)))

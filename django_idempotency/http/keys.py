@@ -1,0 +1,161 @@
+"""Who asks, and for what intent: a request's key and scope, or a named error.
+
+The key is the caller's; the scope is ours. Together they name the record.
+"""
+
+import functools
+import hashlib
+import re
+import uuid
+from dataclasses import dataclass
+from typing import Any, cast
+
+from django.conf import settings
+from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
+
+from .. import conf
+from ..exceptions import KeyInvalidError, KeyMissingError
+from ..policy import Policy
+from .requests import form_fields, http_request
+
+# RFC 9651, 3.3.3: a String is printable ASCII between quotes; only the quote and the backslash
+# are escaped, and both must be.
+_QUOTED = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"')
+_ESCAPED = re.compile(r"\\(.)")
+#: The longest key.
+MAX_LENGTH = 255
+_VISIBLE = re.compile(rf"[!-~]{{1,{MAX_LENGTH}}}")
+# Servers join repeated header lines with commas; a bare key with one is a list, with a semicolon
+# it carries parameters.
+_NOT_IN_BARE = frozenset(',;"')
+#: What a header's value looks like, bare or quoted; for other languages (ECMA 262), too.
+PATTERN = r'^([!#-+\--:<-~]+|"([!#-\[\]-~]|\\["\\])+")$'
+# 16 characters of the poorest usual alphabet (hexadecimal) are 64 bits: not to be guessed.
+_SECRET_LENGTH = 16
+_SCOPE_LENGTH = 255
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key, and the headers it came in as the client wrote them (none where it came otherwise)."""
+
+    value: str
+    headers: tuple[tuple[str, str], ...] = ()
+    from_field: bool = False
+
+
+def _visible(value: str) -> str:
+    if not _VISIBLE.fullmatch(value):
+        raise KeyInvalidError(_("An idempotency key is 1 to 255 visible ASCII characters."))
+    return value
+
+
+def parse_header(header: str) -> str:
+    """The key in a header's value: bare, or a quoted string of RFC 9651; raises KeyInvalidError."""
+    text = header.strip(" \t")
+    if quoted := _QUOTED.fullmatch(text):
+        return _visible(_ESCAPED.sub(r"\1", quoted[1]))
+    if _NOT_IN_BARE.intersection(text):
+        raise KeyInvalidError(_("Send one idempotency key: no list, no parameters, no open quote."))
+    return _visible(text)
+
+
+def _from_callable(request: HttpRequest, policy: Policy) -> Key | None:
+    value = policy.get_key(request) if policy.get_key else None
+    return None if value is None else Key(_visible(value))
+
+
+def _from_field(request: HttpRequest, field: str) -> Key | None:
+    fields = form_fields(request)
+    value = fields.get(field) if hasattr(fields, "get") else None
+    return None if value is None else Key(_visible(str(value)), from_field=True)
+
+
+@functools.cache
+def _place_of(header: str) -> str:
+    """Where WSGI and Django put a header's value (PEP 3333)."""
+    return "HTTP_" + header.upper().replace("-", "_")
+
+
+def _from_headers(request: HttpRequest, names: tuple[str, ...]) -> Key | None:
+    meta = http_request(request).META
+    sent = tuple((name, meta[at]) for name in names if (at := _place_of(name)) in meta)
+    keys = {parse_header(line) for name, line in sent}
+    if len(keys) > 1:
+        raise KeyInvalidError(_("The headers carry different idempotency keys."))
+    return Key(keys.pop(), headers=sent) if keys else None
+
+
+def _sent_key(request: HttpRequest, policy: Policy) -> Key | None:
+    if policy.get_key is not None:
+        return _from_callable(request, policy)
+    key = _from_headers(request, policy.headers)
+    return _from_field(request, policy.field) if key is None and policy.field else key
+
+
+def read_key(request: HttpRequest, policy: Policy) -> Key | None:
+    """The request's key, or None when it brings none, or keys are switched off.
+
+    Raises KeyInvalidError, and KeyMissingError where the policy requires one.
+    """
+    if not conf.enabled():
+        return None
+    key = _sent_key(request, policy)
+    if key is None and policy.required:
+        raise KeyMissingError
+    return key
+
+
+def _kind(user: Any) -> str:
+    """Empty for the project's users; other kinds of principals count their primary keys anew."""
+    meta = getattr(user, "_meta", None)
+    label = meta.concrete_model._meta.label if meta else type(user).__qualname__
+    return "" if label == settings.AUTH_USER_MODEL else f"{label}:"
+
+
+def _of_user(request: HttpRequest) -> str | None:
+    user = getattr(request, "user", None)
+    # A user object without a primary key (made from a token, say) cannot tell callers apart.
+    if user is None or not user.is_authenticated or user.pk is None:
+        return None
+    return f"user:{_kind(user)}{user.pk}"
+
+
+def _of_credential(request: HttpRequest) -> str | None:
+    meta = http_request(request).META
+    sent = [
+        f"{name}:{meta[at]}"
+        for name in conf.credential_headers()
+        if (at := _place_of(name)) in meta
+    ]
+    if not sent:
+        return None
+    return "credential:" + hashlib.sha256("\n".join(sent).encode()).hexdigest()
+
+
+def _of_anyone(key: str) -> str:
+    if len(key) < _SECRET_LENGTH:
+        raise KeyInvalidError(
+            _("Without a login the idempotency key is a secret: 16 characters or more.")
+        )
+    return "anonymous"
+
+
+def scope_of(request: HttpRequest, policy: Policy, key: str) -> str:
+    """Who asks, as text of 1 to 255 characters; raises KeyInvalidError for a guessable secret."""
+    if policy.scope is None:
+        return _of_user(request) or _of_credential(request) or _of_anyone(key)
+    scope = cast(object, policy.scope(request))
+    # A tenant that is None would be everybody's.
+    if not (isinstance(scope, str) and 0 < len(scope) <= _SCOPE_LENGTH):
+        raise TypeError(f"scope must return a str of 1 to {_SCOPE_LENGTH} characters: {scope!r}")
+    return scope
+
+
+def record_id(scope: str, key: str) -> uuid.UUID:
+    """The primary key of the record of ``scope`` and ``key``."""
+    size = len(scope.encode()).to_bytes(4, "big")
+    digest = hashlib.sha256(size + scope.encode() + key.encode()).digest()
+    # Version 5 (RFC 9562): MariaDB's native UUID type refuses arbitrary bits.
+    return uuid.UUID(bytes=digest[:16], version=5)

@@ -1,0 +1,1 @@
+"""What people and clean-ups do to records."""

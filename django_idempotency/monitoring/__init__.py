@@ -1,0 +1,1 @@
+"""What happened to keys: logged, counted, exported."""

@@ -1,0 +1,88 @@
+"""Which operations are not finished, and at which of their steps they stand."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, cast
+
+from django.db.models import Count, Exists, Min, OuterRef, Q, QuerySet, Subquery
+
+from ..exceptions import FINAL_ERRORS
+from ..models import (
+    IdempotencyEnvelope,
+    IdempotencyRecord,
+    IdempotencyStep,
+    Status,
+    StepStatus,
+    UtcNow,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """Unfinished operations at the same place, between the step recorded last and an open one.
+
+    ``after`` is empty before the first step, and ``at`` where no open step is recorded. Of the
+    ``count``, completers have ``given_up`` some, and only their clients can finish those that are
+    ``clients``, whose requests are not stored. ``age`` is that of the oldest.
+    """
+
+    after: str
+    at: str
+    status: str
+    count: int
+    given_up: int
+    clients: int
+    age: timedelta
+
+
+# The next request with the key begins anew.
+_OVER = Q(status=Status.RELEASED, expires_at__lte=UtcNow())
+
+
+def _unfinished(using: str) -> QuerySet[Any]:
+    """Operations in progress, and failed ones, of which there is more than a record."""
+    failed = Q(status=Status.RELEASED) & ~Q(error__in=("", *FINAL_ERRORS))
+    steps = IdempotencyStep.objects.filter(record=OuterRef("pk"))
+    envelopes = IdempotencyEnvelope.objects.filter(record=OuterRef("pk"))
+    done = steps.filter(status=StepStatus.COMPLETED).order_by("-pk")
+    is_open = ~Q(status__in=(StepStatus.COMPLETED, StepStatus.FAILED))
+    at = steps.filter(is_open).order_by("-pk")
+    return (
+        IdempotencyRecord.objects.using(using)
+        .filter(Q(status=Status.IN_PROGRESS) | failed)
+        .annotate(stored=Exists(envelopes), left=Exists(envelopes.filter(due_at=None)))
+        .filter(Q(stored=True) | (Exists(steps) & ~_OVER))
+        .annotate(
+            after=Subquery(done.values("name")[:1]),
+            at=Subquery(at.values("name")[:1]),
+            step_status=Subquery(at.values("status")[:1]),
+        )
+    )
+
+
+def pending(using: str) -> list[Pending]:
+    """The unfinished operations of a database by their place, the most frequent first."""
+    rows = (
+        _unfinished(using)
+        .values("after", "at", "step_status")
+        .annotate(
+            count=Count("pk"),
+            given_up=Count("pk", filter=Q(left=True)),
+            clients=Count("pk", filter=Q(stored=False)),
+            oldest=Min("created_at"),
+            now=UtcNow(),
+        )
+        .order_by("-count", "after", "at")
+    )
+    return [
+        Pending(
+            row["after"] or "",
+            row["at"] or "",
+            row["step_status"] or "",
+            row["count"],
+            row["given_up"],
+            row["clients"],
+            cast(datetime, row["now"]) - cast(datetime, row["oldest"]),
+        )
+        for row in rows
+    ]

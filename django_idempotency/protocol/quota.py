@@ -1,0 +1,89 @@
+"""How many new keys a caller may use: counted in Django's cache, never in the table.
+
+A count is made before a new key is claimed and taken back if the claim fails. It belongs to one
+window as long as the retention; a cache that forgets, or is not there, lets requests through.
+"""
+
+import hashlib
+import logging
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from django.core.cache import caches
+
+from .. import conf
+from ..exceptions import QuotaExceededError
+from ..policy import Policy
+
+logger = logging.getLogger("django_idempotency")
+
+
+class _Counter:
+    """The number of keys that one caller has used in this window."""
+
+    def __init__(self, scope: str, policy: Policy) -> None:
+        seconds = policy.retention.total_seconds()
+        window = int(time.time() // seconds)
+        # A scope may hold what must not lie in a cache, or what memcached takes for no key.
+        caller = hashlib.sha256(scope.encode()).hexdigest()
+        self._key = f"django_idempotency:quota:{caller}:{seconds:g}:{window}"
+        self._life = math.ceil(seconds)
+
+    def up(self) -> int | None:
+        """The number with one more; None where the cache does not say."""
+        try:
+            cache = caches[conf.quota_cache()]
+            cache.add(self._key, 0, self._life)
+            return int(cache.incr(self._key))
+        except Exception:
+            logger.exception("the quota's cache does not count, so every key is let through")
+            return None
+
+    def down(self) -> None:
+        """One less, if the cache says so."""
+        try:
+            caches[conf.quota_cache()].decr(self._key)
+        except Exception:
+            logger.exception("the quota's cache keeps a count too many")
+
+
+class Place:
+    """Room for one new key, given back unless the claim says that it was taken."""
+
+    def __init__(self, counter: _Counter | None) -> None:
+        self._counter = counter
+        self.taken = False
+
+    def give_back(self) -> None:
+        """Make room again, if the place was counted and not taken."""
+        if self._counter is not None and not self.taken:
+            self._counter.down()
+
+
+def _reserve(scope: str, policy: Policy) -> Place:
+    limit = policy.max_keys_per_scope
+    if limit is None:
+        return Place(None)
+    counter = _Counter(scope, policy)
+    count = counter.up()
+    place = Place(None if count is None else counter)
+    if count is not None and count > limit:
+        place.give_back()
+        raise QuotaExceededError
+    return place
+
+
+@contextmanager
+def place(scope: str, policy: Policy, *, is_new: bool = True) -> Iterator[Place]:
+    """Room for one more key of this caller, which a key that is not new does not take.
+
+    Each count is given to one request only, so no more than the limit are let through; a request
+    that is sent away may count for a moment and send away another. Raises QuotaExceededError.
+    """
+    reserved = _reserve(scope, policy) if is_new else Place(None)
+    try:
+        yield reserved
+    finally:
+        reserved.give_back()

@@ -1,0 +1,1 @@
+"""Completed records in a cache, in front of the database."""

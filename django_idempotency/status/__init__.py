@@ -1,0 +1,1 @@
+"""The pages on which a client sees how far its operation came."""

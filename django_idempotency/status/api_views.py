@@ -1,0 +1,32 @@
+"""The pages of accepted operations with REST framework's authentication and throttling."""
+
+import uuid
+from typing import Any
+
+from django.http.response import HttpResponseBase
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from ..exceptions import IdempotencyError
+from ..http.problems import IdempotencyAPIException
+from .state import described, response_of
+from .views import OwnOperation
+
+
+class OperationAPIView(OwnOperation, APIView):
+    """``GET``: how far an operation came, its steps, and where its response is."""
+
+    def get(self, request: Request, record_id: uuid.UUID, **kwargs: Any) -> HttpResponseBase:
+        """Tell it as JSON."""
+        return described(*self.own(request, record_id))
+
+
+class OperationResponseAPIView(OwnOperation, APIView):
+    """``GET``: the response of an operation, byte for byte; 404 until there is one."""
+
+    def get(self, request: Request, record_id: uuid.UUID, **kwargs: Any) -> HttpResponseBase:
+        """Give it again."""
+        try:
+            return response_of(*self.own(request, record_id))
+        except IdempotencyError as error:
+            raise IdempotencyAPIException(error) from error

@@ -1,0 +1,1 @@
+"""The tables: every statement of the package, in each database's SQL."""

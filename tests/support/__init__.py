@@ -1,0 +1,1 @@
+"""What the rings of tests share: servers, stages, the runner."""

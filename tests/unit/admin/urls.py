@@ -1,0 +1,22 @@
+"""The admin, and the stage whose operations it looks at."""
+
+from collections.abc import Callable
+
+from django.contrib import admin
+from django.http import HttpRequest, HttpResponse
+from django.urls import path
+
+from tests.support import stage
+
+urlpatterns = [path("admin/", admin.site.urls), *stage.urlpatterns]
+
+
+def of_its_own(get_response: Callable[[HttpRequest], HttpResponse]) -> object:
+    """A middleware: these addresses are for the admin alone, whatever ROOT_URLCONF says."""
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        if request.path.startswith("/admin/"):
+            request.urlconf = __name__
+        return get_response(request)
+
+    return middleware

@@ -1,0 +1,78 @@
+"""``manage.py check`` says what would go wrong in a request."""
+
+from collections.abc import Iterable
+
+import pytest
+from django.core.checks import CheckMessage, run_checks
+from django.db import connection, connections
+
+from django_idempotency.checks import settings as checks
+
+
+def ids(messages: Iterable[CheckMessage]) -> list[str | None]:
+    """Their ids."""
+    return [message.id for message in messages]
+
+
+@pytest.mark.django_db(databases=["default", "other"])
+def test_project_of_the_tests_is_fine() -> None:
+    """No message of ours."""
+    ours = [m for m in run_checks() if (m.id or "").startswith("django_idempotency")]
+    assert ours == []
+
+
+def test_autocommit_off_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """E002."""
+    monkeypatch.setitem(connections["default"].settings_dict, "AUTOCOMMIT", False)
+    assert ids(checks.check_autocommit(None)) == ["django_idempotency.E002"]
+
+
+def test_unknown_database_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """E003."""
+    monkeypatch.setattr(connections["default"], "vendor", "oracle")
+    assert ids(checks.check_vendor(None)) == ["django_idempotency.E003"]
+
+
+def test_several_databases_with_atomic_requests_draw_a_warning(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """W001."""
+    for alias in ("default", "other"):
+        monkeypatch.setitem(connections[alias].settings_dict, "ATOMIC_REQUESTS", True)
+    assert ids(checks.check_atomic_requests(None)) == ["django_idempotency.W001"]
+
+
+@pytest.mark.parametrize(
+    ("options", "found"),
+    [({}, ["django_idempotency.W008"]), ({"transaction_mode": "IMMEDIATE"}, [])],
+    ids=["deferred", "immediate"],
+)
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="SQLite's mode")
+def test_deferred_transactions_of_sqlite_draw_a_warning(
+    options: dict[str, str], found: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """W008."""
+    mode = options.get("transaction_mode")
+    monkeypatch.setattr(connection, "transaction_mode", mode, raising=False)
+    assert ids(checks.check_sqlite(None)) == found
+
+
+@pytest.mark.django_db
+def test_missing_table_draws_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """W009."""
+    assert ids(checks.check_tables(None, databases=["default"])) == []
+    monkeypatch.setattr(connection.introspection, "table_names", list)
+    assert ids(checks.check_tables(None, databases=["default"])) == ["django_idempotency.W009"]
+    assert ids(checks.check_tables(None)) == []
+
+
+@pytest.mark.django_db(databases=["default", "other"])
+def test_production_s_checks_are_for_deployments_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``startproject`` makes a SQLite that would draw one."""
+    monkeypatch.setattr(connection.introspection, "table_names", list)
+    usual, deployed = (
+        ids(run_checks(databases=["default"], include_deployment_checks=deploy))
+        for deploy in (False, True)
+    )
+    assert "django_idempotency.W009" not in usual
+    assert "django_idempotency.W009" in deployed

@@ -1,0 +1,81 @@
+"""The clean-up as a task: of Django's own, and of Celery."""
+
+import subprocess
+import sys
+from importlib.util import find_spec
+from typing import Any
+
+import pytest
+
+from django_idempotency.models import IdempotencyRecord
+from tests.unit.management.test_commands import count, make
+
+pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
+
+HAS_TASKS = find_spec("django.tasks") or find_spec("django_tasks")
+
+
+@pytest.fixture
+def task(settings: Any) -> Any:
+    """Django's task, run at once."""
+    if not HAS_TASKS:
+        pytest.skip("needs Django 6.0 or django-tasks")
+    package = "django.tasks" if find_spec("django.tasks") else "django_tasks"
+    settings.TASKS = {"default": {"BACKEND": f"{package}.backends.immediate.ImmediateBackend"}}
+    from django_idempotency.contrib.django_tasks import cleanup
+
+    return cleanup
+
+
+def test_django_s_task_deletes_what_is_expired(task: Any) -> None:
+    """And returns how many it were."""
+    make(3)
+    result = task.enqueue()
+    assert (result.is_finished, result.return_value, count()) == (True, 3, 0)
+
+
+def test_django_s_task_takes_arguments(task: Any) -> None:
+    """Those that JSON can carry."""
+    make(3)
+    make(5, using="other")
+    assert task.enqueue(using="other", batch_size=2, limit=4).return_value == 4
+    assert count() == 3
+
+
+def test_module_of_tasks_can_be_imported_without_them() -> None:
+    """Celery's discovery of tasks imports it on any Django."""
+    script = (
+        "import sys, django; sys.modules.update({'django.tasks': None, 'django_tasks': None});"
+        " django.setup(); from django_idempotency.contrib import django_tasks as tasks;"
+        " print(hasattr(tasks, 'cleanup'))"
+    )
+    environment = {"DJANGO_SETTINGS_MODULE": "tests.settings"}
+    shown = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, env=environment, check=False
+    )
+    assert (shown.stdout, shown.stderr) == ("False\n", "")
+
+
+@pytest.fixture
+def celery_app() -> Any:
+    """An application with a broker in memory, which knows the task as the documentation says."""
+    celery = pytest.importorskip("celery")
+    app = celery.Celery("tests", broker="memory://", backend="cache+memory://", set_as_current=True)
+    app.conf.imports = ["django_idempotency.contrib.celery"]
+    app.loader.import_default_modules()
+    return app
+
+
+def test_worker_of_celery_deletes_what_is_expired(celery_app: Any) -> None:
+    """By way of its broker; the database is the one it is told."""
+    from celery.contrib.testing.worker import start_worker
+
+    make(2)
+    make(5, using="other")
+    task = celery_app.tasks["django_idempotency.cleanup"]
+    with start_worker(celery_app, perform_ping_check=False):
+        sent = [task.apply_async(ignore_result=False)]
+        sent.append(task.apply_async(["other"], {"batch_size": 2, "limit": 4}, ignore_result=False))
+        assert [result.get(timeout=20) for result in sent] == [2, 4]
+    assert count() == 0
+    assert IdempotencyRecord.objects.using("other").count() == 1

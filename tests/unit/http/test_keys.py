@@ -1,0 +1,131 @@
+"""A request's key and scope, or a named error before any query."""
+
+import uuid
+
+import pytest
+from django.contrib.auth.models import AnonymousUser, User
+from django.test import RequestFactory
+
+from django_idempotency.exceptions import KeyInvalidError
+from django_idempotency.http.keys import Key, parse_header, read_key, record_id, scope_of
+from django_idempotency.policy import Policy
+from tests.app import effects
+from tests.app.urls import served
+from tests.conftest import Post
+
+LONG = "k" * 32
+
+
+@pytest.mark.parametrize(
+    ("header", "key"),
+    {
+        "bare": ("abc", "abc"),
+        "quoted": ('"abc"', "abc"),
+        "padded": (" abc\t", "abc"),
+        "escaped": (r'"a\"b\\c"', 'a"b\\c'),
+        "quoted-comma": ('"a,b;c"', "a,b;c"),
+        "longest": ("k" * 255, "k" * 255),
+        "uuid": ("8e03978e-40d5-43dd-bc93-6894a57f9324", "8e03978e-40d5-43dd-bc93-6894a57f9324"),
+    }.values(),
+)
+def test_good_header_gives_its_key(header: str, key: str) -> None:
+    """A quoted string is the same key as the bare one."""
+    assert parse_header(header) == key
+
+
+BAD = {
+    "empty": "",
+    "empty-quoted": '""',
+    "too-long": "k" * 256,
+    "list": "a,b",
+    "quoted-list": '"a","b"',
+    "parameters": "abc;p=1",
+    "quoted-parameters": '"abc";p=1',
+    "open-quote": '"abc',
+    "inner-quote": 'a"b',
+    "space": "a b",
+    "quoted-space": '"a b"',
+    "control": "a\x01b",
+    "bad-escape": r'"a\b"',
+    "non-ascii": "schlüssel",
+}
+
+
+@pytest.mark.parametrize("header", BAD.values(), ids=BAD)
+def test_bad_header_is_refused(header: str) -> None:
+    """Nothing that two servers could read differently is a key."""
+    with pytest.raises(KeyInvalidError):
+        parse_header(header)
+
+
+@pytest.mark.parametrize("header", BAD.values(), ids=BAD)
+@pytest.mark.parametrize("door", served("/function/", "/mixin/"))
+def test_bad_header_is_a_400_without_a_query(header: str, door: str, post: Post) -> None:
+    """No database is allowed in this test, and the view does not run."""
+    response = post(door, header)
+    assert effects.count() == 0
+    assert response.status_code == 400
+    assert b"idempotency" in response.content
+
+
+def test_key_comes_from_a_callable() -> None:
+    """A callable replaces header and field."""
+    request = RequestFactory().post("/", headers={"Idempotency-Key": "abc", "X-Event": "evt-1"})
+    policy = Policy(get_key=lambda request: request.headers.get("X-Event"))
+    assert read_key(request, policy) == Key("evt-1")
+
+
+@pytest.mark.parametrize(("data", "key"), [({"k": "abc"}, Key("abc", from_field=True)), ({}, None)])
+def test_key_comes_from_a_form_field(data: dict[str, str], key: Key | None) -> None:
+    """Where the header is absent."""
+    assert read_key(RequestFactory().post("/", data), Policy(field="k")) == key
+
+
+def test_header_wins_over_the_field() -> None:
+    """One key for one request."""
+    request = RequestFactory().post("/", {"k": "field"}, headers={"Idempotency-Key": "header"})
+    assert read_key(request, Policy(field="k")) == Key(
+        "header", headers=(("Idempotency-Key", "header"),)
+    )
+
+
+def test_scope_tells_callers_apart() -> None:
+    """User, credential, anyone."""
+    request = RequestFactory().post("/", headers={"Authorization": "Bearer alice"})
+    assert scope_of(request, Policy(), "k").startswith("credential:")
+    request.user = User(pk=7)
+    assert scope_of(request, Policy(), "k") == "user:7"
+    request = RequestFactory().post("/")
+    request.user = AnonymousUser()
+    assert scope_of(request, Policy(), LONG) == "anonymous"
+
+
+def test_users_without_a_primary_key_do_not_share_a_scope() -> None:
+    """A user made from a token alone is told apart by the token."""
+    scopes = set()
+    for token in ("alice", "bob"):
+        request = RequestFactory().post("/", headers={"Authorization": f"Bearer {token}"})
+        request.user = User()
+        scopes.add(scope_of(request, Policy(), "k"))
+    assert len(scopes) == 2
+
+
+def test_short_key_of_an_anonymous_caller_is_refused() -> None:
+    """Nobody's key is the secret."""
+    with pytest.raises(KeyInvalidError):
+        scope_of(RequestFactory().post("/"), Policy(), "k" * 15)
+
+
+@pytest.mark.parametrize("scope", ["", "s" * 256, None])
+def test_scope_callable_must_return_text(scope: object) -> None:
+    """A tenant that is None would be everybody's."""
+    policy = Policy(scope=lambda request: scope)  # type: ignore[arg-type, return-value]
+    with pytest.raises(TypeError):
+        scope_of(RequestFactory().post("/"), policy, "k")
+
+
+def test_record_id_is_a_version_5_uuid_of_scope_and_key() -> None:
+    """Scope and key cannot run into each other."""
+    assert record_id("user:1", "2k") != record_id("user:12", "k")
+    assert record_id("user:1", "k") == record_id("user:1", "k")
+    assert (record_id("a", "b").version, record_id("a", "b").variant) == (5, uuid.RFC_4122)
