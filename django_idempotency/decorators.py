@@ -10,8 +10,7 @@ from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
-from .doors import ninja
-from .doors import classes
+from .doors import classes, ninja
 from .doors.calls import (
     AsyncHandler,
     Handler,

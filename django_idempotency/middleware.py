@@ -16,9 +16,8 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from . import conf
-from .doors import ninja
 from .decorators import idempotent
-from .doors import classes
+from .doors import classes, ninja
 from .doors.policies import OPTIONS
 from .engine.atomic_requests import take_over_transactions
 from .policy import resolve

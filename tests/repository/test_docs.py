@@ -124,7 +124,7 @@ def test_table_of_statuses_is_the_code_s() -> None:
 
 def test_ids_of_checks_are_documented_once() -> None:
     """Every id in the code is in the table, and none is used twice."""
-    modules = (ROOT / "django_idempotency").glob("*checks.py")
+    modules = (ROOT / "django_idempotency" / "checks").glob("*.py")
     source = "".join(module.read_text() for module in modules)
     ids = re.findall(r'id="(django_idempotency\.\w+)"', source)
     assert len(set(ids)) == len(ids)

@@ -1,8 +1,8 @@
 """Runs the rings of proof and says at the end what each of them found.
 
-``python -m tests.support.rings`` runs all of them, or those that are named; what follows ``--`` goes
-to pytest: ``sqlite -- -k replay``. A ring that cannot run here is left out, and the summary says so;
-``--strict`` makes that a failure.
+``python -m tests.support.rings`` runs all of them, or those that are named; what follows ``--``
+goes to pytest: ``sqlite -- -k replay``. A ring that cannot run here is left out, and the summary
+says so; ``--strict`` makes that a failure.
 """
 
 import argparse

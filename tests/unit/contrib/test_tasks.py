@@ -63,7 +63,13 @@ def celery_app() -> Any:
     app = celery.Celery("tests", broker="memory://", backend="cache+memory://", set_as_current=True)
     app.conf.imports = ["django_idempotency.contrib.celery"]
     app.loader.import_default_modules()
+    # With a receiver of its own, logging is left as pytest has set it up.
+    celery.signals.setup_logging.connect(_leave_logging_alone)
     return app
+
+
+def _leave_logging_alone(**kwargs: Any) -> None:
+    """Receives what Celery asks before it configures the root logger."""
 
 
 def test_worker_of_celery_deletes_what_is_expired(celery_app: Any) -> None:

@@ -15,7 +15,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection, transaction
 
 from django_idempotency.http.keys import record_id
-from django_idempotency.maintenance import records as maintenance
+from django_idempotency.maintenance import cleanup
 from django_idempotency.management import progress
 from django_idempotency.models import IdempotencyCount, IdempotencyRecord, Status, UtcNow
 from django_idempotency.storage.upkeep import Upkeep
@@ -200,7 +200,7 @@ def test_cleanup_keeps_what_expired_lately() -> None:
 def test_cleanup_pauses_between_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     """So long."""
     paused: list[float] = []
-    monkeypatch.setattr(maintenance.time, "sleep", paused.append)
+    monkeypatch.setattr(cleanup.time, "sleep", paused.append)
     make(3)
     run("cleanup_idempotency", "--batch-size", "2", "--sleep", "0.5")
     assert paused == [0.5]
@@ -263,7 +263,7 @@ def test_cleanup_never_reads_what_it_has_emptied() -> None:
             return store.edge(low, until, size)
 
     watched: Any = Watched()
-    assert maintenance.clean_up(watched, maintenance.Sweep(batch_size=2)).deleted == 6
+    assert cleanup.clean_up(watched, cleanup.Sweep(batch_size=2)).deleted == 6
     assert edges == sorted(set(edges), key=str)
     assert len(edges) == 4
 
@@ -560,7 +560,7 @@ def test_erase_pauses_and_works_on_the_database_it_is_given(
 ) -> None:
     """And on no other."""
     paused: list[float] = []
-    monkeypatch.setattr(maintenance.time, "sleep", paused.append)
+    monkeypatch.setattr(cleanup.time, "sleep", paused.append)
     make(2)
     make(3, using="other")
     arguments = ["--batch-size", "2", "--sleep", "1s", "--database", "other"]

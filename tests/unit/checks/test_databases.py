@@ -1,4 +1,4 @@
-"""``manage.py check`` says what would go wrong in a request."""
+"""The checks of databases, and what a project without faults is told."""
 
 from collections.abc import Iterable
 
@@ -6,7 +6,7 @@ import pytest
 from django.core.checks import CheckMessage, run_checks
 from django.db import connection, connections
 
-from django_idempotency.checks import settings as checks
+from django_idempotency.checks import databases as checks
 
 
 def ids(messages: Iterable[CheckMessage]) -> list[str | None]:
