@@ -12,8 +12,9 @@ import httpx
 import pytest
 from selenium.webdriver.common.by import By
 
-from testproject.demo.customers import Customer, fresh_key
+from testproject.demo.customers import Customer, fresh_key, wait_for
 from testproject.demo.server import Shop, open_shop
+from testproject.shop.gates import Gate
 
 from .visitor import Visitor
 
@@ -48,7 +49,9 @@ def play(shop: Shop) -> None:
     key, busy = fresh_key(), fresh_key()
     for _ in range(3):
         assert customer.order(key, **order).status_code == httpx.codes.CREATED
-    both = [customer.order_in_background(busy, bake_seconds=3.0, **order) for _ in range(2)]
+    with shop.keeping_shut(Gate.OVEN):
+        both = [customer.order_in_background(busy, **order) for _ in range(2)]
+        wait_for(1, both)
     assert {sent.result().status_code for sent in both} == {
         httpx.codes.CREATED,
         httpx.codes.CONFLICT,
