@@ -12,7 +12,7 @@ from asgiref.sync import async_to_sync, iscoroutinefunction, sync_to_async
 from django.http import HttpRequest
 
 from .durable.checkpoints import Checkpoints
-from .durable.definitions import Errors, Function, RetryPolicy, Work, names_of
+from .durable.definitions import Definition, Errors, Function, RetryPolicy, names_of
 from .durable.steps import Block, Steps, downstream_key
 from .http.responses import Verdict
 from .models import StepKind
@@ -122,7 +122,7 @@ class Operation:
         JSON, ValueError for a name that was used, and what the function raises.
         """
         return self._steps.step(
-            Work(
+            Definition(
                 names=names_of(name, key, aliases),
                 kind=StepKind.STEP,
                 function=_plain(function),
@@ -145,7 +145,7 @@ class Operation:
                     step.result = Ride.objects.create(...).pk
         """
         names = names_of(name, key, aliases)
-        return self._steps.block(Work(names=names, kind=StepKind.STEP, function=_nothing))
+        return self._steps.block(Definition(names=names, kind=StepKind.STEP, function=_nothing))
 
     def call(
         self,
@@ -184,7 +184,7 @@ class Operation:
         if at_most_once and retry:
             raise ValueError("a call that is made at most once has no retry")
         return self._steps.call(
-            Work(
+            Definition(
                 names=names_of(name, key, aliases),
                 kind=StepKind.CALL,
                 function=_plain(function),

@@ -34,18 +34,22 @@ class Books:
         with self._connection() as connection:
             return [UUID(ticket) for (ticket,) in connection.execute(query, [icing])]
 
+    def attempts(self, key: str) -> int:
+        """How many claims of this key there were."""
+        return int(self._recorded("attempts", key))
+
     def lease_end(self, key: str) -> datetime:
         """Until when the claim of this key is trusted without a look at its owner."""
-        return self._moment("lease_expires_at", key)
+        return datetime.fromisoformat(self._recorded("lease_expires_at", key))
 
     def completion(self, key: str) -> datetime:
         """When the order with this key was completed."""
-        return self._moment("completed_at", key)
+        return datetime.fromisoformat(self._recorded("completed_at", key))
 
-    def _moment(self, column: str, key: str) -> datetime:
+    def _recorded(self, column: str, key: str) -> Any:
         query = f"SELECT {column} FROM django_idempotency_idempotencyrecord WHERE key = ?"
         with self._connection() as connection:
-            return datetime.fromisoformat(connection.execute(query, [key]).fetchone()[0])
+            return connection.execute(query, [key]).fetchone()[0]
 
     def bakings(self, icing: str) -> list[dict[str, Any]]:
         """What the kitchen wrote down about cakes with this name, thrown away or not."""

@@ -871,7 +871,8 @@ def served() -> list[str]:
     seen: list[str] = []
 
     def serve() -> None:
-        vars(connections["default"])["close_if_unusable_or_obsolete"] = lambda: seen.append("closed if old")
+        own = vars(connections["default"])
+        own["close_if_unusable_or_obsolete"] = lambda: seen.append("closed if old")
         request_started.send(sender=None)
         seen.append("answered")
         request_finished.send(sender=None)
