@@ -27,7 +27,7 @@ def _plain(function: Function) -> Function:
 
 
 def _nothing() -> None:
-    """What a step runs whose work stands in a block."""
+    """The function of a step whose work is done in a ``with`` block."""
 
 
 class Operation:
@@ -55,7 +55,7 @@ class Operation:
         #: 1 for the first attempt; attempts that answered without an outcome do not count.
         self.attempt = claim.terms.attempts if claim else 1
         self.wish: Verdict | None = None
-        # Most operations have no steps.
+        # What steps need is made when the first one is asked for: most operations have none.
         self._using = using
         self._claim = claim
         self._inside = inside
@@ -92,7 +92,7 @@ class Operation:
         return downstream_key(self.intent, name)
 
     def heartbeat(self) -> None:
-        """The claim is trusted for another lease; every step and call does as much by itself.
+        """The lease is renewed; every step and call renews it, too.
 
         Raises TransitionError when the claim was lost, which becomes a 409.
         """

@@ -1,7 +1,8 @@
-"""Where the demonstration can stop a worker: it goes on when nobody outside keeps the gate shut.
+"""Gates at which the demonstration, or a test, can stop a worker in the middle of an order.
 
-A gate is a file in the folder ``SHOP_GATES``. Who locks it keeps it shut, until the lock is given
-up or its process ends; no time runs out. Without the folder all gates stand open.
+A gate is a file in the folder ``SHOP_GATES``; a process that locks the file keeps the gate shut. It
+opens when that process gives up the lock or ends, never by itself. Without the folder every gate is
+open.
 """
 
 import enum
@@ -14,7 +15,7 @@ from django.conf import settings
 
 
 class Gate(enum.StrEnum):
-    """The places."""
+    """Where a worker can be stopped."""
 
     #: A cake stays in the oven.
     OVEN = "oven"
@@ -26,13 +27,13 @@ def go_through(gate: Gate) -> None:
     """Return when the gate is open."""
     if settings.SHOP_GATES:
         with (Path(settings.SHOP_GATES) / gate).open("a") as file:
-            # Shared: those who go through never wait for each other.
+            # A shared lock: workers that go through do not wait for each other.
             fcntl.flock(file, fcntl.LOCK_SH)
 
 
 @contextmanager
 def kept_shut(folder: Path, gate: Gate) -> Iterator[None]:
-    """Nobody goes through until the block ends."""
+    """No worker goes through until the block ends."""
     with (folder / gate).open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
