@@ -53,7 +53,7 @@ def _others(left: int, reason: Text) -> Counter[str]:
 def _expire(store: Upkeep, ids: Ids) -> Outcome:
     expired = maintenance.expire(store, ids)
     others = _others(len(ids) - len(expired.ids), _("In progress, or expired already."))
-    warning = "" if expired.is_forgotten else _("The replay cache may answer for a while.")
+    warning = "" if expired.is_invalidated else _("The replay cache may answer for a while.")
     return Outcome(expired.ids, others, warning)
 
 

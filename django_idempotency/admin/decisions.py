@@ -29,7 +29,7 @@ from ..durable import completer
 from ..durable.completer import Completion
 from ..durable.definitions import result_to_json
 from ..maintenance import resolutions
-from ..maintenance.resolutions import IN_DOUBT, Doubt, Settled
+from ..maintenance.resolutions import IN_DOUBT, Doubt, Resolved
 from ..models import IdempotencyRecord, IdempotencyStep
 from ..storage.upkeep import Upkeep
 from .actions import SURE, record_url
@@ -187,9 +187,9 @@ def _seen(request: HttpRequest, record: IdempotencyRecord) -> tuple[Doubt, Idemp
     return doubt, rows.defer("output").first()
 
 
-def _refusal(doubt: Doubt, step: IdempotencyStep) -> Settled | None:
+def _refusal(doubt: Doubt, step: IdempotencyStep) -> Resolved | None:
     is_same = step.status in IN_DOUBT and step.attempt == doubt.attempt
-    return None if is_same else Settled.CERTAIN
+    return None if is_same else Resolved.CERTAIN
 
 
 def _answered(
@@ -204,29 +204,29 @@ def _answered(
 
 
 def _refused(
-    model_admin: "ModelAdmin[Any]", request: HttpRequest, record: IdempotencyRecord, why: Settled
+    model_admin: "ModelAdmin[Any]", request: HttpRequest, record: IdempotencyRecord, why: Resolved
 ) -> HttpResponse:
     nothing = gettext("Nothing was done.")
     return _answered(model_admin, request, record, messages.WARNING, f"{nothing} {why.reason}")
 
 
-def settle(
+def resolve(
     model_admin: "ModelAdmin[Any]", request: HttpRequest, record: IdempotencyRecord
 ) -> HttpResponse:
     """Record what she found out about a step whose outcome nobody knows."""
     question = _DECISIONS.get(request.POST.get(DECISION, ""))
     doubt, step = _seen(request, record)
     if question is None or step is None:
-        return _refused(model_admin, request, record, Settled.GONE)
+        return _refused(model_admin, request, record, Resolved.GONE)
     if refusal := _refusal(doubt, step):
         return _refused(model_admin, request, record, refusal)
     form = OutputForm(request.POST if SURE in request.POST else None) if question is DONE else None
     if SURE not in request.POST or (form and not form.is_valid()):
         return _ask(model_admin, request, record, question, step=step, form=form)
     output = form.cleaned_data["output"] if form else None
-    settled = resolutions.settle(Upkeep(_alias(record)), doubt, output=output)
-    if settled is not Settled.DONE:
-        return _refused(model_admin, request, record, settled)
+    resolved = resolutions.resolve(Upkeep(_alias(record)), doubt, output=output)
+    if resolved is not Resolved.DONE:
+        return _refused(model_admin, request, record, resolved)
     model_admin.log_change(request, record, str(question.entry) % step)
     return _answered(model_admin, request, record, messages.SUCCESS, question.done)
 
@@ -248,7 +248,7 @@ class DecisionsAdmin(_ModelAdmin):
     def get_urls(self) -> list[Any]:
         return [
             self._route("complete", complete),
-            self._route("settle", settle),
+            self._route("resolve", resolve),
             *super().get_urls(),
         ]
 

@@ -9,7 +9,7 @@ from django.utils import formats
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
-from ..maintenance.resolutions import IN_DOUBT, SETTLED_BY_HAND
+from ..maintenance.resolutions import IN_DOUBT, RESOLVED_BY_HAND
 from ..models import IdempotencyRecord, IdempotencyStep, StepKind, StepStatus
 from .bodies import Body, output_of
 from .standing import Text, duration, standing
@@ -82,7 +82,7 @@ class ShownSteps:
 
 
 def _shown(row: Any, *, is_left: bool, with_outputs: bool) -> ShownStep:
-    is_told = row.error == SETTLED_BY_HAND
+    is_told = row.error == RESOLVED_BY_HAND
     readable = with_outputs and row.output is not None
     return ShownStep(
         id=row.pk,

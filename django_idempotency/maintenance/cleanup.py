@@ -11,7 +11,7 @@ from typing import Any
 from django.db import router
 
 from ..models import IdempotencyRecord
-from ..replay_cache.replays import forget as forget_replays
+from ..replay_cache.replays import forget as invalidate
 from ..replay_cache.replays import has_replays
 from ..storage.upkeep import Upkeep
 
@@ -111,7 +111,7 @@ def clean_up_as_task(using: str, batch_size: int, limit: int | None) -> int:
     return clean_up(Upkeep(alias), Sweep(batch_size=batch_size, limit=limit)).deleted
 
 
-class NotForgottenError(Exception):
+class NotInvalidatedError(Exception):
     """Records are erased, and the replay cache has not said that their entries count no more."""
 
     def __init__(self, erased: int) -> None:
@@ -134,11 +134,11 @@ def erase(
 
     A used key is then refused with 410 until its retention is over. With ``forget`` nothing is
     left, and the key runs anew. Records in progress, and those somebody holds, stay as they are.
-    Raises NotForgottenError when that is done, and the replay cache may still answer.
+    Raises NotInvalidatedError when that is done, and the replay cache may still answer.
     """
     low: Any = store.dialect.uuid(_FIRST)
     last = store.dialect.uuid(_LAST)
-    total, is_forgotten = 0, True
+    total, is_invalidated = 0, True
     while low is not None:
         edge = store.scope_edge(scope, low, batch_size)
         high = last if edge is None else edge
@@ -146,9 +146,9 @@ def erase(
         total += (
             store.forget(scope, low, high, batch_size) if forget else store.erase(scope, low, high)
         )
-        is_forgotten &= forget_replays(store.alias, cached)
+        is_invalidated &= invalidate(store.alias, cached)
         low = edge
         _pause(sleep)
-    if not is_forgotten:
-        raise NotForgottenError(total)
+    if not is_invalidated:
+        raise NotInvalidatedError(total)
     return total

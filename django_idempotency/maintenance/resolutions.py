@@ -25,7 +25,7 @@ from ..storage.values import Found
 from .records import BY_HAND, tell_of
 
 #: What ``error`` says of a step whose outcome a person told.
-SETTLED_BY_HAND = "SettledByHand"
+RESOLVED_BY_HAND = "ResolvedByHand"
 #: Those whose outcome nobody knows once their attempt is over.
 IN_DOUBT = (StepStatus.STARTED, StepStatus.UNKNOWN)
 # SQLite has one lock for everything: whoever holds it need not be this record's owner.
@@ -41,7 +41,7 @@ class Doubt:
     attempt: int
 
 
-class Settled(Enum):
+class Resolved(Enum):
     """What came of the wish to say how a step ended."""
 
     DONE = "done"
@@ -53,19 +53,19 @@ class Settled(Enum):
     @property
     def reason(self) -> str | Promise:
         """The same in words, for a person."""
-        return _SETTLED_REASONS[self]
+        return _REASONS[self]
 
 
-_SETTLED_REASONS: dict[Settled, str | Promise] = {
-    Settled.DONE: _("It is settled."),
-    Settled.GONE: _("There is no such step any more."),
-    Settled.FINISHED: _("Its operation is finished."),
-    Settled.CERTAIN: _("Its outcome is known by now, or it has been run again since."),
-    Settled.RUNNING: _("Somebody runs its operation, or is still trusted to."),
+_REASONS: dict[Resolved, str | Promise] = {
+    Resolved.DONE: _("It is settled."),
+    Resolved.GONE: _("There is no such step any more."),
+    Resolved.FINISHED: _("Its operation is finished."),
+    Resolved.CERTAIN: _("Its outcome is known by now, or it has been run again since."),
+    Resolved.RUNNING: _("Somebody runs its operation, or is still trusted to."),
 }
 
 
-def settle(store: Upkeep, doubt: Doubt, *, output: bytes | None) -> Settled:
+def resolve(store: Upkeep, doubt: Doubt, *, output: bytes | None) -> Resolved:
     """Record what a person found out about a step, while nobody runs its operation.
 
     With ``output``, in JSON, it was done and had that result; without, it was not done, and the
@@ -73,37 +73,37 @@ def settle(store: Upkeep, doubt: Doubt, *, output: bytes | None) -> Settled:
     """
     found = store.read(doubt.record)
     if found is None:
-        return Settled.GONE
+        return Resolved.GONE
     if found.status is Status.COMPLETED:
-        return Settled.FINISHED
+        return Resolved.FINISHED
     if found.status is Status.IN_PROGRESS and not seems_dead(found, store.dialect.grace):
-        return Settled.RUNNING
+        return Resolved.RUNNING
     try:
         with _briefly(store):
             _hold(store, doubt.record, found)
             _tell_outcome(store, doubt, _outcome(output))
     except _RefusedError as refusal:
-        return refusal.settled
+        return refusal.resolved
     except DatabaseError as error:
         if not (store.dialect.is_locked(error) or store.dialect.is_lost(error)):
             raise
-        return Settled.RUNNING
+        return Resolved.RUNNING
     if found.status is Status.IN_PROGRESS:
         tell_of(Kind.RELEASED, store, [doubt.record], error=BY_HAND)
-    return Settled.DONE
+    return Resolved.DONE
 
 
 class _RefusedError(Exception):
     """Nothing is to be written; what was is rolled back."""
 
-    def __init__(self, settled: Settled) -> None:
-        super().__init__(settled)
-        self.settled = settled
+    def __init__(self, resolved: Resolved) -> None:
+        super().__init__(resolved)
+        self.resolved = resolved
 
 
 def _outcome(output: bytes | None) -> dict[str, Any]:
-    """The columns of a settled step."""
-    common = {"error": SETTLED_BY_HAND, "completed_at": None}
+    """The columns of a resolved step."""
+    common = {"error": RESOLVED_BY_HAND, "completed_at": None}
     if output is None:
         return common | {"status": StepStatus.RETRYING}
     encoded, codec = encode(output)
@@ -135,10 +135,10 @@ def _hold(store: Upkeep, record: uuid.UUID, found: Found) -> None:
         with _waiting(store):
             is_ours = same.update(error=F("error")) == 1
     if not is_ours:
-        raise _RefusedError(Settled.RUNNING)
+        raise _RefusedError(Resolved.RUNNING)
 
 
 def _tell_outcome(store: Upkeep, doubt: Doubt, outcome: Mapping[str, Any]) -> None:
     steps = IdempotencyStep.objects.using(store.alias).filter(pk=doubt.step, record=doubt.record)
     if not steps.filter(attempt=doubt.attempt, status__in=IN_DOUBT).update(**outcome):
-        raise _RefusedError(Settled.CERTAIN if steps.exists() else Settled.GONE)
+        raise _RefusedError(Resolved.CERTAIN if steps.exists() else Resolved.GONE)

@@ -5,7 +5,7 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 
 from django_idempotency import conf
-from django_idempotency.maintenance.cleanup import NotForgottenError, erase
+from django_idempotency.maintenance.cleanup import NotInvalidatedError, erase
 from django_idempotency.management.base import RecordsCommand, duration, name, positive
 from django_idempotency.models import IdempotencyRecord, Status
 from django_idempotency.storage.upkeep import Upkeep
@@ -57,7 +57,7 @@ class Command(RecordsCommand):
             chosen = {name: options[name] for name in ("forget", "batch_size", "sleep")}
             try:
                 erased = erase(Upkeep(options["database"]), options["scope"], **chosen)
-            except NotForgottenError as error:
+            except NotInvalidatedError as error:
                 raise CommandError(
                     f"{error.erased} records erased, but the replay cache has not confirmed it: it"
                     f" may answer in their stead for {conf.cache_max_age()} at most.",

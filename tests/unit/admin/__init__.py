@@ -127,12 +127,12 @@ def decide(client: Client, record: IdempotencyRecord, name: str, **data: Any) ->
     return client.post(url, sent, follow=True)
 
 
-def settle(
+def resolve(
     client: Client, step: IdempotencyStep, decision: str, output: str | None = None, **data: Any
 ) -> Any:
     """Say how a step ended, as it was seen."""
     seen = {"step": step.pk, "attempt": step.attempt, "decision": decision, "output": output}
-    return decide(client, step.record, "settle", **seen | data)
+    return decide(client, step.record, "resolve", **seen | data)
 
 
 def told(response: Any) -> list[str]:

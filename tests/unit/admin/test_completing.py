@@ -145,7 +145,7 @@ def test_other_permissions_do_not_help(post: Post, key: str, permission: str) ->
     record = unfinished(post, key)
     for client in (client_of("view_idempotencyrecord", permission), client_of("complete")):
         assert decide(client, record, "complete").status_code == 403
-        assert decide(client, record, "settle", decision="done").status_code == 403
+        assert decide(client, record, "resolve", decision="done").status_code == 403
     assert stage.envelope().tries == 0
 
 
