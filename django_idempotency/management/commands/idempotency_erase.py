@@ -1,4 +1,4 @@
-"""``manage.py idempotency_erase``: wipe what the records of one caller say."""
+"""``manage.py idempotency_erase``: erase the contents of one caller's records."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from django_idempotency.storage.upkeep import Upkeep
 
 
 class Command(RecordsCommand):
-    """Works in batches and skips what is locked; there is no index on scope, so it reads it all."""
+    """Works in batches and skips locked records; reads the whole table, as scope has no index."""
 
     help = (
         "Erases the responses, keys and paths of one caller's idempotency records. Nothing is left"
@@ -46,7 +46,7 @@ class Command(RecordsCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Erase, or count what would be erased, and say what is left."""
+        """Erase, or count what would be erased; report what is left."""
         records = IdempotencyRecord.objects.using(options["database"]).filter(
             scope=options["scope"]
         )
