@@ -80,7 +80,7 @@ NOT_DONE = Question(
 )
 _DECISIONS = {question.name: question for question in (DONE, NOT_DONE)}
 
-_TOLD: dict[Completion, tuple[int, Text]] = {
+_RESULTS: dict[Completion, tuple[int, Text]] = {
     Completion.COMPLETED: (
         messages.SUCCESS,
         _("The operation is finished: its response is saved."),
@@ -159,14 +159,14 @@ def complete(
     """Run the completer for one operation, and report the result."""
     if SURE not in request.POST:
         return _ask(model_admin, request, record, COMPLETE)
-    told = completer.Completed(record.pk, Completion.GONE)
+    completed = completer.Completed(record.pk, Completion.GONE)
     if envelope_of(record) is not None:
         # Logged first, because the worker may be killed for taking too long.
         model_admin.log_change(request, record, str(COMPLETE.entry))
         with _another_request():
-            told = completer.complete(_alias(record), record.pk)
-    level, text = _TOLD[told.completion]
-    error = f" ({told.error})" if told.error else ""
+            completed = completer.complete(_alias(record), record.pk)
+    level, text = _RESULTS[completed.completion]
+    error = f" ({completed.error})" if completed.error else ""
     return _answered(model_admin, request, record, level, f"{text}{error}")
 
 

@@ -61,10 +61,7 @@ class StandingFilter(admin.SimpleListFilter):
 
 
 def moment(text: str) -> datetime:
-    """The moment that the text says, in the reader's time zone unless it names another.
-
-    Raises ValueError for a text that is no date or time.
-    """
+    """The date or time in a text, in the reader's time zone unless it names one; or ValueError."""
     found = parse_datetime(text)
     if found is None and (day := parse_date(text)) is not None:
         found = datetime(day.year, day.month, day.day)

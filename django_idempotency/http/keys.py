@@ -108,10 +108,7 @@ def read_key(request: HttpRequest, policy: Policy) -> Key | None:
 
 
 def _kind(user: Any) -> str:
-    """The kind of a principal; empty for the project's own users.
-
-    Principals of two kinds may have the same primary key.
-    """
+    """Empty for the project's users; other kinds of principals may have the same primary keys."""
     meta = getattr(user, "_meta", None)
     label = meta.concrete_model._meta.label if meta else type(user).__qualname__
     return "" if label == settings.AUTH_USER_MODEL else f"{label}:"
@@ -146,10 +143,7 @@ def _of_anyone(key: str) -> str:
 
 
 def scope_of(request: HttpRequest, policy: Policy, key: str) -> str:
-    """The caller as a text of 1 to 255 characters.
-
-    Raises KeyInvalidError for an anonymous caller's key that is short enough to guess.
-    """
+    """The caller as 1 to 255 characters; raises KeyInvalidError for a guessable anonymous key."""
     if policy.scope is None:
         return _of_user(request) or _of_credential(request) or _of_anyone(key)
     scope = cast(object, policy.scope(request))

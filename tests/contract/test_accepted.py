@@ -22,9 +22,9 @@ from tests.contract.test_strangers import by_session
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
 
 PLAIN = "/function/"
-# This door's caller is a user without a row.
-NOBODY = "/wrapped/"
-EVERY_DOOR = [door for door in (*DOORS, *ASYNC, "/ninja/door/") if door != NOBODY]
+# At this door the caller is a user without a row in the database.
+WITHOUT_USER = "/wrapped/"
+EVERY_DOOR = [door for door in (*DOORS, *ASYNC, "/ninja/door/") if door != WITHOUT_USER]
 
 
 @pytest.fixture(autouse=True)
@@ -153,7 +153,7 @@ def test_operation_runs_for_the_user_who_sent_it(key: str) -> None:
 
 def test_operation_of_a_deleted_user_is_given_up(post: Post, key: str) -> None:
     """An operation never runs for a user who may no longer log in."""
-    assert post(NOBODY, key).status_code == 202
+    assert post(WITHOUT_USER, key).status_code == 202
     assert complete() == [Completion.GIVEN_UP]
     assert effects.count() == 0
     assert complete() == []
@@ -167,7 +167,7 @@ def test_response_is_a_404_until_there_is_one(post: Post, key: str) -> None:
 
 def test_accepting_costs_few_statements(post: Post, key: str) -> None:
     """Two SELECTs, the claim and the stored request."""
-    post(PLAIN, "another-key-of-somebody")
+    post(PLAIN, "another-key-of-the-caller")
     with CaptureQueriesContext(connection) as captured:
         post(PLAIN, key)
     ours = [q["sql"] for q in captured if "django_idempotency" in q["sql"]]

@@ -238,7 +238,7 @@ def test_running_request_is_a_409_with_retry_after(door: str, key: str, post: Po
 def test_unreachable_store_fails_closed(statement: str, door: str, key: str, post: Post) -> None:
     """503 with Retry-After, and nothing runs."""
     if statement == "read" and connection.vendor == "postgresql":
-        pytest.skip("its INSERT brings what stands in the way")
+        pytest.skip("its INSERT also reads the record")
     with patch.object(Store, statement, side_effect=OperationalError("gone")):
         response = post(door, key)
     assert effects.count() == 0

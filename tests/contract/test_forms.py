@@ -154,10 +154,10 @@ def test_each_page_has_a_key_of_its_own(url: str) -> None:
 def test_corrected_form_orders(url: str, back: bool) -> None:
     """From the page with the errors, and from the first page after the Back button."""
     page = Client().get(url)
-    mended = send(url, key_in(page), cake="")
-    assert mended.status_code == 200
+    corrected = send(url, key_in(page), cake="")
+    assert corrected.status_code == 200
     assert IdempotencyRecord.objects.get().status == Status.RELEASED
-    reply = send(url, key_in(page if back else mended))
+    reply = send(url, key_in(page if back else corrected))
     assert effects.count() == Order.objects.count() == 1
     assert reply.status_code == 302
 

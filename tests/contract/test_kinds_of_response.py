@@ -108,9 +108,9 @@ def test_precondition_counts_once(key: str) -> None:
 
 def test_failed_precondition_is_no_outcome(key: str) -> None:
     """412 frees the key, so the client may read the new state and send the order again."""
-    refused, mended = twice("/conditional/", key, {"If-Match": '"1"'}, {"If-Match": '"2"'})
+    refused, corrected = twice("/conditional/", key, {"If-Match": '"1"'}, {"If-Match": '"2"'})
     assert effects.count() == 1
-    assert (refused.status_code, mended.status_code) == (412, 201)
+    assert (refused.status_code, corrected.status_code) == (412, 201)
 
 
 def test_stream_from_a_coroutine_is_refused(key: str) -> None:
