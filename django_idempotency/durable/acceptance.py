@@ -20,7 +20,7 @@ from ..policy import Policy
 from ..protocol.quota import place
 from ..storage.records import Store
 from ..storage.values import Found, Inserted, Intent, StoredResponse, Terms
-from .envelopes import Envelope, is_given_up, keep, logger
+from .envelopes import Envelope, is_given_up, logger, store_envelope
 
 # Cleaned up between two looks: twice is bad luck, three times a fault.
 _ROUNDS = 3
@@ -105,7 +105,7 @@ def accept(
         return waits
     # Who parked it may have died before he stored it.
     if waits and not store.has_envelope(intent.id):
-        keep(store.alias, intent, policy, envelope)
+        store_envelope(store.alias, intent, policy, envelope)
         transaction.on_commit(lambda: _enqueue(intent.id, store.alias), using=store.alias)
     elif is_given_up(store.alias, intent.id):
         raise AttemptsExhaustedError

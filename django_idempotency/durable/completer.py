@@ -24,7 +24,6 @@ from django.core.exceptions import ValidationError
 from django.core.handlers.base import BaseHandler
 from django.core.signals import request_started
 from django.db import connections, router
-from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.utils.module_loading import import_string
 
@@ -101,10 +100,7 @@ def _pause(tries: int) -> timedelta:
 
 
 def _user(user_id: str) -> Any:
-    """The user who sent the request, None if no user was logged in.
-
-    Raises _NobodyError if that user may no longer log in.
-    """
+    """The user who sent the request, or None; raises _NobodyError if they may not log in now."""
     if not user_id:
         return None
     users = get_user_model()._default_manager
@@ -138,11 +134,6 @@ def _respond(
     adapt = conf.completer_request()
     if adapt:
         request = import_string(adapt)(request, record)
-    # What middleware sets for a request, its language or its URLs, ends with this context.
-    return copy_context().run(_made, request)
-
-
-def _made(request: HttpRequest) -> HttpResponseBase:
     with _open_transactions_left_alone():
         request_started.send(sender=BaseHandler, environ=request.META)
         response = _handler().get_response(request)
@@ -158,9 +149,8 @@ def _open_transactions_left_alone() -> Iterator[None]:
     Their receiver stays connected: the requests of other threads need it.
     """
     ours = [vars(each) for each in connections.all(initialized_only=True) if each.in_atomic_block]
-    # A view may complete another operation.
-    ours = [attributes for attributes in ours if _CLOSE not in attributes]
-    for attributes in ours:
+    # Not those of a completion around this one: a view may complete another operation.
+    for attributes in (ours := [each for each in ours if _CLOSE not in each]):
         attributes[_CLOSE] = lambda: None
     try:
         yield
@@ -170,10 +160,9 @@ def _open_transactions_left_alone() -> Iterator[None]:
 
 
 def _take_up(using: str, row: IdempotencyEnvelope, *, give_up: bool) -> bool:
-    """Count one more try; False if another completer was faster.
+    """Count one more try, after which the operation is due again or, after the last, never.
 
-    The operation is due again after a pause. If it may be given up and this is its last try, it
-    never is.
+    False if another completer was faster.
     """
     tries = row.tries + 1
     last = give_up and tries >= conf.completer_attempts()
@@ -225,7 +214,8 @@ def _complete(using: str, row: IdempotencyEnvelope, *, give_up: bool) -> Complet
         return Completed(row.pk, Completion.BUSY)
     resumption = Resumption(_intent(record))
     try:
-        response = _respond(row, record, resumption)
+        # What is set for a request, its language or its URLs, ends with this context.
+        response = copy_context().run(_respond, row, record, resumption)
     except _NobodyError:
         return _give_up(using, row, "its user is gone or not active")
     except UndecodableError as error:
@@ -305,10 +295,7 @@ def forget_settings(**kwargs: Any) -> None:
 
 
 def complete_as_task(record_id: str, using: str) -> str:
-    """One operation was taken up by a task queue; returns its :class:`Completion` as a string.
-
-    An empty ``using`` means the database that the router names.
-    """
+    """One operation was taken up by a task queue; ``using`` may be empty. Its Completion."""
     alias = using or router.db_for_write(IdempotencyRecord)
     return complete(alias, UUID(record_id)).completion.value
 

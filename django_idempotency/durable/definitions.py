@@ -133,6 +133,6 @@ def result_from_json(text: bytes) -> Any:
     return json.loads(text)
 
 
-def recorded_result(output: bytes | None, codec: str) -> Any:
+def result_of(output: bytes | None, codec: str) -> Any:
     """The result of a recorded step; raises UndecodableError."""
     return None if output is None else result_from_json(decode(output, codec))

@@ -130,7 +130,7 @@ def envelope_of(request: HttpRequest) -> Envelope | None:
     return Envelope(_environ(plain), body, user_id)
 
 
-def keep(using: str, intent: Intent, policy: Policy, envelope: Envelope) -> None:
+def store_envelope(using: str, intent: Intent, policy: Policy, envelope: Envelope) -> None:
     """The envelope is stored, unless one was before; it is due for a completer after the lease."""
     head = json.dumps(dict(envelope.environ)).encode()
     request, codec = encode(head + b"\n" + envelope.body)

@@ -41,8 +41,8 @@ from .definitions import (
     Definition,
     Function,
     digest_of,
-    recorded_result,
     result_from_json,
+    result_of,
     result_to_json,
 )
 
@@ -166,7 +166,7 @@ class Steps:
             self._undo()
             raise OperationFailedError(step.name, entry.error)
         try:
-            result = recorded_result(entry.output, entry.codec)
+            result = result_of(entry.output, entry.codec)
         except UndecodableError as error:
             logger.error("step %r is %s; nothing runs", step.name, error, exc_info=True)
             raise UnavailableError from error

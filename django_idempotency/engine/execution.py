@@ -23,7 +23,7 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from ..durable.acceptance import accept, accepted
-from ..durable.envelopes import Envelope, Resumption, envelope_of, keep, resumption_of
+from ..durable.envelopes import Envelope, Resumption, envelope_of, resumption_of, store_envelope
 from ..exceptions import IdempotencyError, InProgressError
 from ..http.fingerprint import fingerprint_of
 from ..http.keys import Key, record_id, scope_of
@@ -99,7 +99,7 @@ def _keep(alias: str, claim: Claim, intent: Intent, policy: Policy, envelope: En
     try:
         if not claim.is_held():
             raise InProgressError
-        keep(alias, intent, policy, envelope)
+        store_envelope(alias, intent, policy, envelope)
     except BaseException as error:
         claim.release_late(type(error).__name__)
         if isinstance(error, UNREACHABLE):
