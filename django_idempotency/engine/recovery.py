@@ -78,29 +78,28 @@ def _always(answer: Answer) -> Mapping[Freed, Answer]:
     return dict.fromkeys(Freed, answer)
 
 
-_UNREACHABLE: Mapping[Phase, Mapping[Freed, Answer]] = {
-    Phase.BEFORE_VIEW: _always(Answer.UNAVAILABLE),
-    Phase.VIEW: _always(Answer.RAISE),
-    Phase.SAVE: _always(Answer.RAISE),
-    Phase.COMMIT: {
-        Freed.YES: Answer.RAISE,
-        # It may be locked by a COMMIT that lands yet, or completed.
+# An error that is not in the table is raised.
+_ANSWERS: Mapping[tuple[Fault, Phase], Mapping[Freed, Answer]] = {
+    **{(Fault.LOST_CLAIM, phase): _always(Answer.IN_PROGRESS) for phase in Phase},
+    (Fault.UNREACHABLE, Phase.BEFORE_VIEW): _always(Answer.UNAVAILABLE),
+    (Fault.UNREACHABLE, Phase.COMMIT): {
+        # The response may be saved, or be locked by a COMMIT that ends later.
         Freed.NO: Answer.ASK_THE_RECORD,
         Freed.UNKNOWN: Answer.UNAVAILABLE,
     },
-    Phase.DONE: _always(Answer.RAISE),
-}
-ANSWERS: Mapping[Fault, Mapping[Phase, Mapping[Freed, Answer]]] = {
-    Fault.LOST_CLAIM: dict.fromkeys(Phase, _always(Answer.IN_PROGRESS)),
-    Fault.UNREACHABLE: _UNREACHABLE,
-    # Nothing was done, and a retry may succeed.
-    Fault.UNSERIALIZABLE: {
-        **_UNREACHABLE,
-        Phase.SAVE: _always(Answer.UNAVAILABLE),
-        Phase.COMMIT: {**_UNREACHABLE[Phase.COMMIT], Freed.YES: Answer.UNAVAILABLE},
+    (Fault.UNSERIALIZABLE, Phase.BEFORE_VIEW): _always(Answer.UNAVAILABLE),
+    # At the last moment: nothing was done, and a retry may succeed.
+    (Fault.UNSERIALIZABLE, Phase.SAVE): _always(Answer.UNAVAILABLE),
+    (Fault.UNSERIALIZABLE, Phase.COMMIT): {
+        **_always(Answer.UNAVAILABLE),
+        Freed.NO: Answer.ASK_THE_RECORD,
     },
-    Fault.OTHER: dict.fromkeys(Phase, _always(Answer.RAISE)),
 }
+
+
+def answer_to(fault: Fault, phase: Phase, freed: Freed) -> Answer:
+    """What to do about an error of this kind, in this phase, when the key is free or not."""
+    return _ANSWERS.get((fault, phase), {}).get(freed, Answer.RAISE)
 
 
 def tell_of(operation: Operation, alias: str, kind: Kind, **details: Any) -> None:
@@ -136,11 +135,11 @@ class Recovery:
             self._hang_up()
         freed = self._free_after(error, fault, phase)
         if phase is Phase.DONE and response and fault is not Fault.LOST_CLAIM:
-            self._tell(Kind.COMPLETED, status=response.status_code)
-        answer = ANSWERS[fault][phase][freed]
+            tell_of(self.operation, self.alias, Kind.COMPLETED, status=response.status_code)
+        answer = answer_to(fault, phase, freed)
         if answer is Answer.ASK_THE_RECORD and response and self._is_committed():
             logger.warning("COMMIT raised, and the record says it was done", exc_info=error)
-            self._tell(Kind.COMPLETED, status=response.status_code)
+            tell_of(self.operation, self.alias, Kind.COMPLETED, status=response.status_code)
             return response
         if answer is Answer.RAISE:
             raise error
@@ -178,7 +177,7 @@ class Recovery:
             return Freed.UNKNOWN
         if not is_freed:
             return Freed.NO
-        self._tell(Kind.RELEASED, error=reason)
+        tell_of(self.operation, self.alias, Kind.RELEASED, error=reason)
         if self.slot:
             self.slot.clear()
         if for_good and self.policy.keeps_request:
@@ -209,6 +208,3 @@ class Recovery:
         connection = connections[self.alias]
         if not connection.in_atomic_block:
             connection.close()
-
-    def _tell(self, kind: Kind, **details: Any) -> None:
-        tell_of(self.operation, self.alias, kind, **details)

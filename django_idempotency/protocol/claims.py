@@ -113,7 +113,9 @@ def try_to_claim(
 
     Raises KeyReusedError, KeyErasedError, AttemptsExhaustedError and QuotaExceededError.
     """
-    found = store.read(intent.id) if _reads_first(store, intent, policy) else None
+    # A quota counts new keys only, and a completer makes no record: both have to look first.
+    looks = policy.max_keys_per_scope is not None or intent.is_resumed
+    found = store.read(intent.id) if looks or store.dialect.reads_first else None
     if found is None:
         outcome = _begin(store, intent, policy)
         if not isinstance(outcome, Found):
@@ -121,26 +123,16 @@ def try_to_claim(
         found = outcome
     grace, max_attempts = store.dialect.grace, policy.max_attempts
     plan = decide(found, intent, store, grace=grace, max_attempts=max_attempts)
-    if isinstance(plan, TakeOver):
-        return _taken_over(store, intent, policy, found, plan)
-    return plan
-
-
-def _reads_first(store: Store, intent: Intent, policy: Policy) -> bool:
-    # A quota counts new keys only, and a completer makes no record, so both must know whether there
-    # is one.
-    has_quota = policy.max_keys_per_scope is not None
-    return store.dialect.reads_first or has_quota or intent.is_resumed
-
-
-def _terms(policy: Policy, attempts: int) -> Terms:
-    # Random: a counter would start again when a row is recycled.
-    return Terms(uuid.uuid4(), attempts, policy.atomic, policy.lease, policy.retention)
+    if not isinstance(plan, TakeOver):
+        return plan
+    return _taken_over(store, intent, policy, found, plan)
 
 
 def _planned(store: Store, intent: Intent, policy: Policy, plan: TakeOver) -> Claim:
     """The claim that the plan makes, if it succeeds."""
-    return Claim(store, intent.id, _terms(policy, plan.attempts), store.joined, plan.origin)
+    # The token is random: a counter would start again when a row is recycled.
+    terms = Terms(uuid.uuid4(), plan.attempts, policy.atomic, policy.lease, policy.retention)
+    return Claim(store, intent.id, terms, store.joined, plan.origin)
 
 
 def _begin(store: Store, intent: Intent, policy: Policy) -> Claim | Running | Unclear | Found:

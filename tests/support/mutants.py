@@ -105,8 +105,8 @@ MUTANTS = (
         (
             (
                 "protocol/claims",
-                "Terms(uuid.uuid4(), attempts,",
-                "Terms(uuid.UUID(int=attempts), attempts,",
+                "Terms(uuid.uuid4(), plan.attempts,",
+                "Terms(uuid.UUID(int=plan.attempts), plan.attempts,",
             ),
         ),
         (ORDERS, CLAIMS),
@@ -222,8 +222,8 @@ MUTANTS = (
         (
             (
                 "engine/recovery",
-                "        Freed.NO: Answer.ASK_THE_RECORD,",
-                "        Freed.NO: Answer.RAISE,",
+                "        Freed.NO: Answer.ASK_THE_RECORD,\n        Freed.UNKNOWN",
+                "        Freed.NO: Answer.RAISE,\n        Freed.UNKNOWN",
             ),
         ),
         (KILLS,),
