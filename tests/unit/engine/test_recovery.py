@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from django.db import DataError, InterfaceError, OperationalError
+from django.db import DataError, InterfaceError, OperationalError, connections
 from django.http import Http404, HttpRequest, HttpResponse
 
 from django_idempotency.engine.recovery import (
@@ -175,3 +175,18 @@ def test_stored_request_that_its_client_must_mend_is_deleted(error: Exception, w
     with pytest.raises(type(error)):
         recovery(claim, keep_request=True).after(error, Phase.VIEW, None)
     assert ("wipe" in claim.asked) is wiped
+
+
+@pytest.mark.parametrize("phase", Phase)
+@pytest.mark.parametrize("error", [OperationalError("gone"), ValueError()])
+def test_connection_that_failed_at_an_edge_is_dropped(
+    error: Exception, phase: Phase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may still be in a transaction, and read what was never committed."""
+    closed: list[Phase] = []
+    monkeypatch.setattr(connections["default"], "in_atomic_block", False)
+    monkeypatch.setattr(connections["default"], "close", lambda: closed.append(phase))
+    with pytest.raises(Exception):  # noqa: B017, PT011 - which of them, the table says
+        recovery(FakeClaim()).after(error, phase, HttpResponse())
+    is_edge = phase in (Phase.BEFORE_VIEW, Phase.COMMIT)
+    assert closed == [phase] * (is_edge and isinstance(error, OperationalError))
