@@ -136,7 +136,7 @@ class IdempotencyCount(models.Model):
 
     class Meta:
         verbose_name = _("idempotency count")
-        # Its only page in the admin.
+        # The name of its only page in the admin.
         verbose_name_plural = _("idempotency dashboard")
 
     def __str__(self) -> str:

@@ -26,7 +26,7 @@ class Origin(Enum):
     FREE = auto()
     #: An earlier life of the key, which was over.
     EXPIRED = auto()
-    #: An attempt whose owner seems dead.
+    #: An attempt whose owner died.
     DEAD = auto()
 
 

@@ -326,7 +326,7 @@ def test_claim_without_flush_leaves_the_session_alone(store: Store, intent: Inte
 def test_database_refuses_an_inconsistent_record(
     values: dict[str, Any], store: Store, intent: Intent
 ) -> None:
-    """Constraints, whoever writes."""
+    """The constraints hold, whatever writes the row."""
     claimed(store, intent)
     with pytest.raises(IntegrityError):
         set_row(intent, **values)
