@@ -12,8 +12,9 @@ from django.db import connections, router
 from django.urls import NoReverseMatch, URLPattern, URLResolver, get_resolver, reverse
 
 from .. import conf
-from ..doors.policies import OPTIONS, described_policy
-from ..engine.atomic_requests import is_taken_over
+from ..doors.marks import MARK, mark_of
+from ..doors.policies import described_policy
+from ..engine.atomic_requests import owns_transactions
 from ..models import IdempotencyRecord
 from ..policy import Policy, resolve
 
@@ -47,7 +48,7 @@ def _policies_of_class(cls: type[Any], callback: Any) -> Iterator[Policy]:
 
 def _policy_of(callback: Any) -> Policy | None:
     """The policy of a view that has a door of its own, by whichever method; None without one."""
-    options = getattr(callback, OPTIONS, None)
+    options = mark_of(callback).options
     cls = getattr(callback, "cls", None) or getattr(callback, "view_class", None)
     policy = resolve(options) if options is not None else None
     if policy is None and cls is not None:
@@ -120,7 +121,7 @@ def check_hidden_doors(
     atomic = _atomic_aliases()
     for callback, policy in _protected_views():
         kept_apart = atomic <= set(getattr(callback, "_non_atomic_requests", ()))
-        if policy.atomic and not kept_apart and not is_taken_over(callback):
+        if policy.atomic and not kept_apart and not owns_transactions(callback):
             yield Warning(
                 f"The door of {_name(callback)} is hidden, so its claims join the transaction of"
                 " ATOMIC_REQUESTS: nobody sees them run, and failed attempts are not counted.",
@@ -154,7 +155,7 @@ def _wrapped(view: Any) -> Iterator[Callable[..., Any]]:
 
 def _has_door_above_login(callback: Any) -> bool:
     # wraps() copies a door's mark outwards: the innermost that has it is the door itself.
-    doors = [view for view in _wrapped(callback) if OPTIONS in vars(view)]
+    doors = [view for view in _wrapped(callback) if MARK in vars(view)]
     inside = getattr(doors[-1], "__wrapped__", None) if doors else None
     return hasattr(inside, "login_url")
 
