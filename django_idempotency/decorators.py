@@ -117,11 +117,8 @@ class _Method:
             markcoroutinefunction(cast(Any, self))
 
     def __set_name__(self, owner: type[Any], name: str) -> None:
-        if name == "dispatch":
-            # Of a dispatch as_view() copies more than this object has.
-            owner.dispatch = self._call
-            classes.cover_class(owner)
-        elif issubclass(owner, View):
+        # A mixin with a dispatch becomes a view by its other bases.
+        if name == "dispatch" or issubclass(owner, View):
             classes.cover_class(owner)
 
     def __get__(self, instance: Any, owner: type[Any] | None = None) -> Any:

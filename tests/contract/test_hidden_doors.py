@@ -93,3 +93,14 @@ def test_several_databases_refuse_the_first_request_only(hidden: str, key: str, 
     assert Order.objects.count() == 1
     assert replies[1]["Idempotent-Replayed"] == "true"
     assert IdempotencyRecord.objects.count() == 1
+
+
+def test_methods_that_are_not_covered_keep_their_transactions_after_the_refusal(
+    hidden: str, key: str, post: Post, client: Any
+) -> None:
+    """The class's dispatch opens what Django opens no more."""
+    client.raise_request_exception = False
+    with atomic_requests_on("default", "other"):
+        assert post(hidden, key).status_code == 503
+        assert client.get(f"{hidden}?act=crash").status_code == 500
+    assert not Order.objects.exists()

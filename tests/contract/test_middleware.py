@@ -1,6 +1,7 @@
 """A whole project behind the middleware, without a line changed in its views."""
 
 import uuid
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -9,11 +10,13 @@ from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpResponse
 from django.test import AsyncClient, Client
 from django.urls import path
+from django.views import View
 from pytest_django import Settings
 
 from django_idempotency.decorators import idempotent
 from django_idempotency.middleware import IdempotencyMiddleware
 from django_idempotency.models import IdempotencyRecord
+from django_idempotency.storage.records import Store
 from tests.app import aviews, effects, views
 from tests.app import ninja as ninja_app
 from tests.app.models import Order
@@ -24,6 +27,7 @@ from rest_framework.authentication import TokenAuthentication
 from rest_framework.authtoken.models import Token
 from rest_framework.decorators import api_view
 from rest_framework.permissions import IsAuthenticated
+from rest_framework.views import APIView
 
 from tests.app.api import Api
 
@@ -121,6 +125,28 @@ def test_error_undoes_the_writes(name: str, key: str, post: Post, atomic_request
     for runs in (1, 2):
         assert post(f"/{name}/", key, act="crash").status_code == 500
         assert (Order.objects.count(), effects.count()) == (0, runs)
+
+
+@pytest.mark.parametrize("base", [View, APIView])
+def test_claim_of_an_unedited_class_commits_by_itself(
+    base: Any, key: str, post: Post, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first request that a process serves, too."""
+    joined: list[bool] = []
+    insert = Store.insert
+
+    def watched(self: Store, *args: Any) -> Any:
+        joined.append(self.joined)
+        return insert(self, *args)
+
+    monkeypatch.setattr(Store, "insert", watched)
+    urls: Any = ModuleType("fresh_urls")
+    fresh = type("Fresh", (base,), {"post": lambda self, request: views.kitchen(request)})
+    urls.urlpatterns = [path("fresh/", fresh.as_view())]
+    settings.ROOT_URLCONF = urls
+    with atomic_requests_on("default"):
+        assert post("/fresh/", key).status_code == 201
+    assert set(joined) == {False}
 
 
 @pytest.mark.parametrize("name", UNEDITED)

@@ -19,6 +19,7 @@ from django_idempotency.decorators import idempotent
 from django_idempotency.storage.records import Store
 from django_idempotency.views import IdempotencyMixin
 from tests.app import effects
+from tests.app.aviews import akitchen
 from tests.app.models import Order
 from tests.app.views import kitchen
 from tests.conftest import Post, atomic_requests_on
@@ -225,3 +226,24 @@ def test_view_called_by_another_is_covered_by_its_own_door(serve: Serve, post: P
     replies = [post("/0/", key) for _ in range(2)]
     assert effects.count() == 1
     assert replies[1]["Idempotent-Replayed"] == "true"
+
+
+def test_coroutine_called_dispatch_covers_its_class_s_handlers(serve: Serve, post: Post) -> None:
+    """A handler may opt out, as below any other dispatch."""
+
+    class Awaiting(View):
+        @idempotent(required=True)
+        async def dispatch(  # type: ignore[override]self, request: Any, *args: Any, **kwargs: Any) -> Any:
+            return await super().dispatch(request, *args, **kwargs)  # type: ignore[misc]
+
+        async def post(self, request: Any) -> Any:
+            return await akitchen(request)
+
+        @idempotent(methods=())
+        async def patch(self, request: Any) -> Any:
+            return await akitchen(request)
+
+    serve(Awaiting.as_view())
+    assert post("/0/").status_code == 400
+    assert Client().patch("/0/").status_code == 201
+    assert effects.count() == 1

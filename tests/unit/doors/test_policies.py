@@ -13,7 +13,8 @@ from tests.app import effects
 from tests.app.views import kitchen
 from tests.conftest import Post
 
-pytest.importorskip("rest_framework")
+# It adds what the kitchen answers to REST framework.
+pytest.importorskip("tests.app.api")
 from rest_framework.decorators import api_view
 
 pytestmark = [pytest.mark.drf, pytest.mark.django_db]
