@@ -12,21 +12,15 @@ from typing import Any, TypeVar, cast, overload
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.core.exceptions import ImproperlyConfigured
+from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.views import View
 
 from .doors import classes, ninja
 from .doors.calls import AsyncHandler, Handler, acall, is_entered
-from .doors.marks import (
-    bound_method,
-    is_dispatch,
-    leave,
-    mark_of,
-    view_class_of,
-    with_options_outside,
-)
+from .doors.marks import MARK, Mark, bound_method, is_dispatch, leave, mark_of, view_class_of
 from .engine.atomic_requests import apart_of, own_transactions, request_transactions
-from .http.requests import is_request, is_rest_framework
+from .http.requests import http_request, is_rest_framework
 from .policy import Options, checked, resolve
 
 V = TypeVar("V", bound=Callable[..., Any])
@@ -81,7 +75,8 @@ def _callback(view: Any, cls: type[Any], options: Options) -> Callable[..., Any]
     given = getattr(view, "initkwargs", None)
     parameters = inspect.signature(cls).parameters.values()
     if given is not None and any(each.kind is each.VAR_KEYWORD for each in parameters):
-        door.initkwargs = with_options_outside(given, options)
+        inner = given[MARK].options if MARK in given else {}
+        door.initkwargs = {**given, MARK: Mark(options={**options, **inner})}
     return cast(Callable[..., Any], door)
 
 
@@ -173,7 +168,7 @@ async def aenter(
 
 def _request_in(args: tuple[Any, ...]) -> Any:
     for candidate in args[:2]:
-        if is_request(candidate):
+        if isinstance(http_request(candidate), HttpRequest):
             return candidate
     raise TypeError("@idempotent covers views, which take the request first")
 

@@ -1,8 +1,8 @@
 """The door around a whole project, or around some of its URLs, for views that stay as they are.
 
 Classes are covered inside, after their authentication, as by the other doors. A function is called
-from here, as by the door of a function; one that authenticates inside of itself is refused, because
-a reply might reach a stranger.
+from here; one that authenticates inside of itself is refused, because a reply might reach a
+stranger.
 """
 
 import functools
@@ -38,18 +38,14 @@ def covers(path: str) -> bool:
     return f"{__name__}.IdempotencyMiddleware" in settings.MIDDLEWARE and _is_covered(path)
 
 
-def _refuse_hidden_authentication(view: Any, response: Any) -> None:
-    """REST framework's response from a function means that its view class is hidden in there."""
+def _called(view: Any, *args: Any, **kwargs: Any) -> Any:
+    """A function's response; one of REST framework's says that a view class is hidden in there."""
+    response = view(*args, **kwargs)
     if hasattr(response, "accepted_renderer"):
         raise ImproperlyConfigured(
             f"{view!r} hides a view of REST framework, whose caller cannot be known before it runs."
             " Use functools.wraps() in its decorator, or list its path in IDEMPOTENCY_EXEMPT_URLS."
         )
-
-
-def _called(view: Any, *args: Any, **kwargs: Any) -> Any:
-    response = view(*args, **kwargs)
-    _refuse_hidden_authentication(view, response)
     return response
 
 
@@ -67,8 +63,8 @@ class IdempotencyMiddleware:
 
     Both are lists of regular expressions for the path without its leading slash; by default all
     paths are covered. A view with a door of its own keeps its options. Raises ImproperlyConfigured
-    unless it is the last of ``MIDDLEWARE``: it calls functions itself, and what came later, CSRF
-    protection say, would not see them.
+    unless it is the last of ``MIDDLEWARE``: it calls functions itself, so that a later middleware,
+    CSRF protection for example, would not see them.
     """
 
     sync_capable = True
@@ -88,11 +84,13 @@ class IdempotencyMiddleware:
     def process_view(
         self, request: HttpRequest, view: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> HttpResponseBase | None:
-        """Let a class cover itself; call a function here if the method is covered."""
+        """The response of a function whose method is covered; None for all that Django calls."""
         if not _is_covered(request.path_info) or mark_of(view).options is not None:
             return None
         cls = view_class_of(view)
         if cls is not None:
+            # Both change what is not the project's: after its authentication a class can be covered
+            # only from inside, and Django looks for its mark on the callback, when this returns.
             classes.cover_dispatch(cls)
             own_transactions(view)
             classes.announce(request, cls, {}, view)

@@ -48,20 +48,20 @@ class IdempotencyMixin:
         given = checked(_attributes(cls), cls.__qualname__)
         leave(cls, attributes=given)
         classes.refuse_atomic_handlers(cls, given)
-        # The class may have a dispatch before the mixin's: its own, or that of another base.
+        # A dispatch of its own, or one of an earlier base, would run outside of the mixin's.
         classes.cover_dispatch(cls)
 
     @classmethod
     def as_view(cls, *args: Any, **kwargs: Any) -> Any:
-        """The view class's callback, whose transactions are opened by ``dispatch``.
+        """A callback around which Django opens no transaction; ``dispatch`` does.
 
-        Django's mark for that cannot be on this ``dispatch``, which all classes share.
+        Django's mark for that may not be on ``dispatch`` itself, which all classes share.
         """
         parent: Any = super()
         return classes.outside(parent.as_view(*args, **kwargs), cls, {})
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        """The view class's response; its handler is covered."""
+        """The response of a handler that is covered, after authentication and permissions."""
         parent: Any = super()
         return classes.dispatched(self, request, partial(parent.dispatch, request, *args, **kwargs))
 
@@ -86,7 +86,7 @@ class IdempotencyFormMixin(IdempotencyMixin):
     """The same for Django's ``FormView``, ``CreateView`` and their like.
 
     The key comes in the hidden field of ``{% idempotency_key %}``, and the second of two clicks
-    waits for what the first brings.
+    waits for the response to the first.
     """
 
     idempotency_field: ClassVar[str | None] = KEY_FIELD
@@ -95,5 +95,5 @@ class IdempotencyFormMixin(IdempotencyMixin):
 # as_view() and @action take options for which the class has an attribute.
 for _option in fields(Policy):
     setattr(IdempotencyMixin, _PREFIX + _option.name, _option.default)
-# Its subclasses see to themselves, in __init_subclass__.
+# __init_subclass__ covers the dispatch of a subclass.
 leave(IdempotencyMixin, dispatch=IdempotencyMixin.dispatch, subclasses=True)

@@ -1,6 +1,6 @@
 """System checks that look at the views behind the project's URLs, and at where their doors are."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -12,7 +12,7 @@ from django.db import connections, router
 from django.urls import NoReverseMatch, URLPattern, URLResolver, get_resolver, reverse
 
 from .. import conf
-from ..doors.marks import MARK, mark_of
+from ..doors.marks import MARK, mark_of, unwrapped
 from ..doors.policies import described_policy
 from ..engine.atomic_requests import owns_transactions
 from ..models import IdempotencyRecord
@@ -147,15 +147,9 @@ def check_accepting_views(
             )
 
 
-def _wrapped(view: Any) -> Iterator[Callable[..., Any]]:
-    while view is not None:
-        yield view
-        view = getattr(view, "__wrapped__", None)
-
-
 def _has_door_above_login(callback: Any) -> bool:
     # wraps() copies a door's mark outwards: the innermost that has it is the door itself.
-    doors = [view for view in _wrapped(callback) if MARK in vars(view)]
+    doors = [view for view in unwrapped(callback) if MARK in vars(view)]
     inside = getattr(doors[-1], "__wrapped__", None) if doors else None
     return hasattr(inside, "login_url")
 

@@ -6,7 +6,7 @@ it is one :class:`Mark`; what they know of a request is in its
 """
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from types import MethodType
 from typing import Any
@@ -23,7 +23,8 @@ MARK = "_idempotency"
 class Mark:
     """What the doors of a view leave on it."""
 
-    #: The options of the doors on it; None without a door.
+    #: The options of the doors on it; None without a door. On a view instance that is made from
+    #: a callback's ``initkwargs``: those of the doors around the callback.
     options: Options | None = None
     #: On a class with the mixin: the options that are its attributes.
     attributes: Options = field(default_factory=dict)
@@ -49,21 +50,6 @@ def mark_of(view: Any) -> Mark:
 def leave(view: Any, **changes: Any) -> None:
     """The view has a mark of its own, with these changes to the one it had."""
     setattr(view, MARK, replace(mark_of(view), **changes))
-
-
-def options_outside(view: Any) -> Options | None:
-    """The options of the doors around the callback that this view instance was made for.
-
-    Only instances that are made from the callback's ``initkwargs`` know of them.
-    """
-    mark: Mark = vars(view).get(MARK, _NONE)
-    return mark.options
-
-
-def with_options_outside(initkwargs: Mapping[str, Any], options: Options) -> dict[str, Any]:
-    """``initkwargs`` that tell an instance of a door with these options around its callback."""
-    inner = initkwargs.get(MARK, _NONE).options or {}
-    return {**initkwargs, MARK: Mark(options={**options, **inner})}
 
 
 def view_class_of(callback: Any) -> type[View] | None:

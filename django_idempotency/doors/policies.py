@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from ..policy import Options, Policy, resolve
-from .marks import mark_of, options_outside
+from .marks import MARK, mark_of
 
 
 def handler_of(view: Any, method: str) -> Callable[..., Any] | None:
@@ -41,8 +41,8 @@ def described_policy(view: Any, method: str, outside: Iterable[Options] = ()) ->
 
     The doors around its callback are those in ``outside``, and those its ``initkwargs`` tell of.
     """
-    own = options_outside(view)
-    layers = _layers(view, method, [*outside, *([] if own is None else [own])], None)
+    told = [vars(view)[MARK].options] if MARK in vars(view) else []
+    layers = _layers(view, method, [*outside, *told], None)
     return _effective([*layers, *_hidden(view, method)], method)
 
 

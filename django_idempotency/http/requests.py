@@ -49,15 +49,8 @@ def state_of(request: Any) -> RequestState:
 
 def http_request(request: Any) -> HttpRequest:
     """Django's own request: REST framework's Request is a wrapper around it."""
-    wrapped: HttpRequest = getattr(request, "_request", request)
+    wrapped: HttpRequest = request._request if is_rest_framework(request) else request
     return wrapped
-
-
-def is_request(candidate: Any) -> bool:
-    """Whether an argument of a view is a request of Django's or of REST framework's."""
-    if is_rest_framework(candidate):
-        candidate = http_request(candidate)
-    return isinstance(candidate, HttpRequest)
 
 
 def is_rest_framework(request: Any) -> bool:

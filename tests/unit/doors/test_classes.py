@@ -233,8 +233,8 @@ def test_coroutine_called_dispatch_covers_its_class_s_handlers(serve: Serve, pos
 
     class Awaiting(View):
         @idempotent(required=True)
-        async def dispatch(  # type: ignore[override]self, request: Any, *args: Any, **kwargs: Any) -> Any:
-            return await super().dispatch(request, *args, **kwargs)  # type: ignore[misc]
+        async def dispatch(self, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+            return await super().dispatch(*args, **kwargs)  # type: ignore[misc]
 
         async def post(self, request: Any) -> Any:
             return await akitchen(request)
