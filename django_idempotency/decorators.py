@@ -1,7 +1,7 @@
 """The ``@idempotent`` door: for function views, methods, view classes and ``as_view()`` results.
 
-The doors of functions and methods are here; those of classes are in :mod:`.doors.classes`. What is
-covered is decided by what a function is bound to when it is called, and never by its name.
+The doors of functions and methods are here; those of classes are in :mod:`.doors.classes`. What a
+function is bound to when it is called decides what is covered; its name does not.
 """
 
 import functools
@@ -71,7 +71,7 @@ def _class(cls: type[Any], options: Options) -> type[Any]:
 def _callback(view: Any, cls: type[Any], options: Options) -> Callable[..., Any]:
     classes.cover_dispatch(cls)
     door: Any = classes.outside(view, cls, options)
-    # Who describes an API makes the view of the callback's initkwargs, and has nothing else of it.
+    # A generator of API descriptions makes the view from these, and has nothing else of the door.
     given = getattr(view, "initkwargs", None)
     parameters = inspect.signature(cls).parameters.values()
     if given is not None and any(each.kind is each.VAR_KEYWORD for each in parameters):

@@ -1,7 +1,7 @@
-"""What an OpenAPI document says about protected operations, for drf-spectacular (an extra).
+"""What an OpenAPI document says about protected operations, with drf-spectacular (an extra).
 
-It asks every view for its policy, by whichever door, and adds the header that carries the key, the
-refusals, and what marks a replay. What the view's author has documented stays.
+Every view is asked for its policy, whatever its door is. The document gets the header that carries
+the key, the refusals, and the mark of a replay. What the view's author has documented stays.
 """
 
 from collections.abc import Collection

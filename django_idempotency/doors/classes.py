@@ -73,10 +73,10 @@ def cover_class(cls: type[Any], options: Options | None = None) -> None:
 def cover_dispatch(cls: type[Any]) -> None:
     """A class has a ``dispatch`` that covers the handlers of its instances.
 
-    It replaces the class's attribute. For a class of somebody else's (a door is around what its
-    ``as_view()`` returned, or the middleware is) no other place is both after authentication and
-    before the handler. A class with a ``dispatch`` of its own would run that outside of the
-    mixin's, without the transaction that ATOMIC_REQUESTS promises for all of it.
+    It replaces the class's attribute. If the class is not the project's (a door is around what its
+    ``as_view()`` returned, or the middleware is), no other place is both after authentication and
+    before the handler. If the class has the mixin and a ``dispatch`` of its own, that would run
+    outside of the mixin's, without the transaction that ATOMIC_REQUESTS promises for all of it.
     """
     if _has_covering_dispatch(cls):
         return
@@ -113,7 +113,7 @@ def _cover_subclasses(cls: type[Any]) -> None:
 
 
 def outside(view: Any, cls: type[Any], options: Options) -> Callable[..., Any]:
-    """A door around the callback of a class, which tells the class's dispatch of itself."""
+    """A door around the callback of a class, which announces itself to the class's dispatch."""
 
     @functools.wraps(view)
     def door(request: Any, *args: Any, **kwargs: Any) -> Any:

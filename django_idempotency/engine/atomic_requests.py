@@ -19,7 +19,7 @@ _outermost: ContextVar[str | None] = ContextVar("outermost", default=None)
 
 
 def lacks_request_transaction(connection: BaseDatabaseWrapper) -> bool:
-    """Whether ATOMIC_REQUESTS promises a transaction here that nobody has opened.
+    """Whether ATOMIC_REQUESTS promises a transaction here that is not open.
 
     A TestCase's own transaction is not one.
     """

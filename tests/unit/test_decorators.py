@@ -1,4 +1,4 @@
-"""What a door covers is decided by what it was put on, and not by what that is called."""
+"""A door looks at the object that it was put on, and not at its name."""
 
 import functools
 from collections.abc import Callable
@@ -44,7 +44,7 @@ def _coroutine() -> Any:
 
 
 class Bus:
-    """No view, but it has methods that are called as a view's are."""
+    """Not a view, but its methods take requests."""
 
     @idempotent
     def dispatch(self, request: Any) -> Any:
@@ -128,7 +128,7 @@ class Instance:
 
 
 def _labelled() -> Any:
-    """A function view on which somebody's decorator has left a class."""
+    """A function view on which another decorator has left a class."""
 
     def view(request: Any) -> Any:
         return kitchen(request)
@@ -180,7 +180,7 @@ def serve(settings: Settings) -> Callable[[Any], None]:
 def test_call_is_covered_whatever_bears_the_door(
     name: str, serve: Callable[[Any], None], post: Post, key: str
 ) -> None:
-    """The second request is a replay, and uncovered methods are called as they are."""
+    """The second request is a replay."""
     serve(VIEWS[name]())
     replies = [post("/view/", key) for _ in range(2)]
     assert effects.count() == Order.objects.count() == 1
@@ -237,7 +237,7 @@ def test_inner_options_count_through_a_partial_and_an_instance(
 def test_middleware_covers_a_bound_method(
     serve: Callable[[Any], None], post: Post, key: str, settings: Settings
 ) -> None:
-    """Nothing need be left on it, which would not be possible."""
+    """A bound method takes no attributes, so the middleware leaves none on it."""
 
     class Desk:
         def view(self, request: Any) -> Any:
@@ -269,7 +269,7 @@ def test_handler_made_of_a_function_called_dispatch_is_covered(
 def test_handler_that_closes_over_a_view_called_func_is_covered(
     serve: Callable[[Any], None], post: Post, key: str
 ) -> None:
-    """Only REST framework's own handler has a hidden door in a variable of that name."""
+    """Only REST framework's own handler has a door in a variable of that name."""
 
     @idempotent(methods=())
     def free(request: Any) -> Any:
@@ -288,7 +288,7 @@ def test_handler_that_closes_over_a_view_called_func_is_covered(
 
 
 def test_door_on_a_class_that_is_no_view_is_refused() -> None:
-    """At import, with a sentence that says where a door could be."""
+    """The error is raised at import and says where the door belongs."""
 
     class Order:
         def place(self, request: Any) -> HttpResponse:

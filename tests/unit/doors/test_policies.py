@@ -1,4 +1,4 @@
-"""Which of several doors has the last word, where REST framework hides the inner one."""
+"""The inner one of several doors decides, also where REST framework hides it."""
 
 from types import ModuleType
 from typing import Any
@@ -45,7 +45,7 @@ def test_option_below_api_view_counts(serve: Any, post: Post) -> None:
 
 
 def test_view_can_opt_out_below_api_view(serve: Any, post: Post, key: str) -> None:
-    """Of whatever covers it from outside."""
+    """No door outside of it covers it then."""
     serve(methods=())
     replies = [post("/twice/", key) for _ in range(2)]
     assert effects.count() == 2
