@@ -38,13 +38,25 @@ _NONE = Mark()
 
 
 def mark_of(view: Any) -> Mark:
-    """The mark of a view; that of a base class counts for a class without one."""
+    """The mark of a view; what a class has not been given, it inherits from its bases."""
+    if isinstance(view, type):
+        return _inherited(view)
     while isinstance(view, functools.partial):
         view = view.func
     # To call an instance is to call a method of its class.
     called = type(view).__call__ if callable(view) else None
     mark: Mark = getattr(view, MARK, getattr(called, MARK, _NONE))
     return mark
+
+
+def _inherited(cls: type[Any]) -> Mark:
+    marks = [vars(base)[MARK] for base in cls.__mro__ if MARK in vars(base)]
+    return Mark(
+        options=next((mark.options for mark in marks if mark.options is not None), None),
+        attributes=next((mark.attributes for mark in marks if mark.attributes), {}),
+        dispatch=next((mark.dispatch for mark in marks if mark.dispatch), None),
+        subclasses=any(mark.subclasses for mark in marks),
+    )
 
 
 def leave(view: Any, **changes: Any) -> None:

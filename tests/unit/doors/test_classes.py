@@ -194,6 +194,20 @@ def test_options_on_the_dispatch_of_a_base_reach_a_subclass(
     assert effects.count() == 0
 
 
+@pytest.mark.parametrize("order", ["mixin-first", "mixin-last"])
+def test_options_of_a_decorated_base_stay_beside_the_mixin(
+    order: str, serve: Serve, post: Post
+) -> None:
+    """Each of two bases has left something on its class, and both count."""
+    strict = idempotent(required=True)(type("Strict", (Kitchen,), {}))
+    bases = (IdempotencyMixin, strict) if order == "mixin-first" else (strict, IdempotencyMixin)
+    serve(type("Both", bases, {"idempotency_header": "X-Key"}).as_view())
+    assert post("/0/", "k" * 32).status_code == 400
+    replies = [post("/0/", **{"X-Key": "k" * 32}) for _ in range(2)]
+    assert effects.count() == 1
+    assert replies[1]["Idempotent-Replayed"] == "true"
+
+
 def test_outer_door_on_a_base_leaves_a_decorated_class_its_subclasses(
     serve: Serve, post: Post, key: str, joined: list[bool]
 ) -> None:
