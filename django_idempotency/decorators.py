@@ -81,7 +81,7 @@ def _callback(view: Any, cls: type[Any], options: Options) -> Callable[..., Any]
 
 
 def _is_in_class_body(function: Callable[..., Any]) -> bool:
-    """Whether a function seems to be a method; either door works where this errs."""
+    """Whether a function looks like a method; both kinds of door work where this is wrong."""
     place = function.__qualname__.rpartition(".")[0]
     return place != "" and not place.endswith("<locals>")
 
@@ -103,7 +103,7 @@ def _function(view: Callable[..., Any], options: Options) -> Callable[..., Any]:
 
 
 class _Method:
-    """A decorated method; its class is told, and the class's dispatch then covers it."""
+    """A decorated method, which makes the ``dispatch`` of its class cover the handlers."""
 
     def __init__(self, view: Callable[..., Any], options: Options) -> None:
         self._call = _function(view, options)
@@ -128,7 +128,7 @@ def enter(
 ) -> HttpResponseBase:
     """Call a function view or a method: covered, or in the transactions Django would have made.
 
-    The project keeps the view out of those of the aliases that it has named on ``door``.
+    ``door`` bears the aliases that the project keeps out of ATOMIC_REQUESTS.
     """
     request = _request_in(args)
     handler = functools.partial(view, *args, **kwargs)
@@ -157,9 +157,9 @@ async def aenter(
     if is_dispatch(instance, function):
         response: HttpResponseBase = await classes.dispatched(instance, request, handler, options)
         return response
-    policy = resolve(options)
     if is_entered(request):
         return await handler()
+    policy = resolve(options)
     classes.refuse_atomic_requests(apart_of(door))
     if request.method not in policy.methods:
         return await handler()
