@@ -105,7 +105,8 @@ _CACHE = Rule("the alias of a cache", _is_cache)
 # None is read as "".
 _REPLAY_CACHE = Rule("the alias of a cache, or None", lambda name: name == "" or _is_cache(name))
 _CODECS = Rule("the name or dotted path of a codec, or a list of some", _is_texts)
-_KEYS = Rule("a list of keys", _tuple_of(str | bytes), is_secret=True)
+# Each key is judged by the codec.
+_KEYS = Rule("a list of keys", _tuple_of(object), is_secret=True)
 _HEADERS = Rule("a list of header names", _is_texts)
 _HARMLESS_HEADERS = Rule(
     "a list of header names without Authorization, Cookie and the like", _is_without_secrets
@@ -117,12 +118,12 @@ def _listed(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _one_or_listed(value: Any) -> Any:
-    return tuple(filter(None, (value,))) if isinstance(value, str) else _listed(value)
-
-
 def _listed_or_none(value: Any) -> Any:
     return () if value is None else _listed(value)
+
+
+def _one_or_listed(value: Any) -> Any:
+    return tuple(filter(None, [value])) if isinstance(value, str) else _listed_or_none(value)
 
 
 def _text_or_none(value: Any) -> Any:
@@ -184,7 +185,9 @@ keeps_statistics = declare("STATISTICS", True, FLAG)
 # only where no pooler stands between, which may hand each transaction to another server.
 prepares: Callable[[], bool | None] = declare("PREPARE", None, FLAG.or_none())
 # The codecs that a stored body goes through, in this order.
-body_codecs: Callable[[], tuple[str, ...]] = declare("BODY_CODEC", (), _CODECS, _one_or_listed)
+body_codecs: Callable[[], tuple[str, ...]] = declare(
+    "BODY_CODEC", (), _CODECS.or_none(), _one_or_listed
+)
 # The keys that stored bodies are encrypted with, newest first.
 fernet_keys: Callable[[], tuple[str | bytes, ...]] = declare(
     "FERNET_KEYS", (), _KEYS.or_none(), _listed_or_none
