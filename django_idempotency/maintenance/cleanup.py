@@ -144,7 +144,9 @@ def erase(
         high = last if edge is None else edge
         cached = store.ids_of(scope, low, high) if has_replays() else []
         total += (
-            store.forget(scope, low, high, batch_size) if forget else store.erase(scope, low, high)
+            store.delete_scope(scope, low, high, batch_size)
+            if forget
+            else store.erase_scope(scope, low, high)
         )
         is_forgotten &= forget_replays(store.alias, cached)
         low = edge

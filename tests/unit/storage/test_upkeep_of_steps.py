@@ -275,8 +275,8 @@ def test_operation_that_is_let_go_in_between_keeps_its_record(
     """Held while its parts are deleted, and free when its own turn comes."""
     pk = made(Status.COMPLETED, steps=2, stored=True)
     original = Upkeep._execute
-    words = store._upkeep
-    parts = {*words.delete_parts, *words.purge_parts, *words.erase_parts}
+    words = store._upkeep_texts
+    parts = {*words.delete_parts, *words.purge_parts, *words.scope_parts}
     seen: list[str] = []
     with held(pk) as other:
 
@@ -311,8 +311,8 @@ def test_part_that_comes_in_between_keeps_its_record(
     """Its parts were deleted, or it had none, when a worker that was long gone adds one."""
     pk = made(Status.COMPLETED)
     original = Upkeep._execute
-    words = store._upkeep
-    records = {words.delete, words.purge, words.purge_bare, words.erase, words.forget}
+    words = store._upkeep_texts
+    records = {words.delete, words.purge, words.purge_bare, words.erase_scope, words.delete_scope}
     added: list[str] = []
 
     def execute(self: Upkeep, text: str, params: Any) -> int:
