@@ -86,7 +86,7 @@ class Texts(Words):
     def __init__(self, dialect: Dialect, quote: Callable[[str], str]) -> None:
         super().__init__(dialect, quote)
         d, columns = dialect, self._columns("NULL")
-        self.insert = self._insert(d.insert)
+        self.insert = "" if d.insert_and_read else self._insert(d.insert)
         self.claim_joined = self._insert(d.insert_and_read, columns=columns)
         # In a transaction of the caller's the lock that is found free would stay locked.
         asking = self._columns(self._is_alive())
@@ -101,8 +101,8 @@ class Texts(Words):
         self.heartbeat = d.heartbeat.format(**own)
         self.heartbeat_nowait = d.heartbeat_nowait.format(**own)
         self.read = f"SELECT {columns} FROM {self._table} WHERE id = %(id)s"
-        # MySQL rolls a deadlocked transaction back by itself, and the view may catch that error: then
-        # its earlier writes are gone, and so is the mark.
+        # MySQL rolls a deadlocked transaction back by itself, and the view may catch that error. In
+        # that case its earlier writes are gone, and so is the mark.
         mark = f" AND {_BEGUN}" if d.marks else ""
         self.complete = self._complete() + f" WHERE {GUARD}"
         self.complete_marked = self.complete + mark

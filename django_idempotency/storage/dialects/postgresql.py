@@ -202,8 +202,8 @@ class PostgreSQL(Dialect):
             cursor.execute(self.set_lock_wait, [before])
 
     def unchanged(self, connection: BaseDatabaseWrapper) -> AbstractContextManager[None]:
-        # At READ COMMITTED, a statement that comes late locks the newest version of the row before it
-        # checks its condition: a young claim would seem touched.
+        # At READ COMMITTED, a late statement locks the newest version of the row before it checks
+        # its condition: a young claim would seem touched.
         return self._isolated(connection, "REPEATABLE READ")
 
     def latest(self, connection: BaseDatabaseWrapper) -> AbstractContextManager[None]:
