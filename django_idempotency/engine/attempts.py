@@ -213,7 +213,7 @@ class Attempt:
         if self.slot is None:
             return
         if kept is None:
-            known: Callable[[], None] = self.slot.clear
+            known: Callable[[], None] = self.slot.clear_fence
         else:
             known = partial(self.slot.fill, kept, self.policy.retention.total_seconds())
         transaction.on_commit(known, using=self.alias)
@@ -307,7 +307,7 @@ class Attempt:
         if freed:
             self._tell(Kind.RELEASED, error=reason)
             if self.slot:
-                self.slot.clear()
+                self.slot.clear_fence()
             if for_good:
                 self._wipe_late()
         return freed

@@ -94,7 +94,7 @@ def found(alias: str, intent: Intent, policy: Policy, slot: Slot | None) -> Clai
         raise
     if isinstance(outcome, Claim):
         if outcome.origin is Origin.EXPIRED:
-            slot.forget()
+            slot.invalidate()
         slot.fence()
     elif outcome.expires_in is not None and not store.joined:
         # An older snapshot, in a transaction that was open before, may show what is over.

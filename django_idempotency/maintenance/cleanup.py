@@ -11,8 +11,8 @@ from typing import Any
 from django.db import router
 
 from ..models import IdempotencyRecord
-from ..replay_cache.replays import forget as forget_replays
 from ..replay_cache.replays import has_replays
+from ..replay_cache.replays import invalidate as invalidate_replays
 from ..storage.upkeep import Upkeep
 
 #: Rows a statement: PostgreSQL needs 6 ms for them, so nobody waits long behind one.
@@ -148,7 +148,7 @@ def erase(
             if forget
             else store.erase_scope(scope, low, high)
         )
-        is_forgotten &= forget_replays(store.alias, cached)
+        is_forgotten &= invalidate_replays(store.alias, cached)
         low = edge
         _pause(sleep)
     if not is_forgotten:

@@ -16,7 +16,7 @@ from django.utils.translation import gettext_lazy as _
 from ..models import IdempotencyRecord, Status
 from ..monitoring.events import Kind, tell
 from ..protocol.claims import seems_dead
-from ..replay_cache.replays import forget as forget_replays
+from ..replay_cache.replays import invalidate as invalidate_replays
 from ..storage.upkeep import Upkeep
 from ..storage.values import Found
 
@@ -72,7 +72,7 @@ def release(store: Upkeep, record: uuid.UUID, *, dry_run: bool = False) -> Relea
         return Released.DONE
     if not store.free(record, found, BY_HAND):
         return Released.ALIVE
-    forget_replays(store.alias, [record])
+    invalidate_replays(store.alias, [record])
     tell_of(Kind.RELEASED, store, [record], error=BY_HAND)
     return Released.DONE
 
@@ -92,7 +92,7 @@ def expire(store: Upkeep, records: Iterable[uuid.UUID]) -> Expired:
     """Let finished records answer no more; those for which that is new."""
     done = [record for record in records if store.expire(record)]
     # After their COMMIT: who looks into the database from now on sees it.
-    is_forgotten = forget_replays(store.alias, done)
+    is_forgotten = invalidate_replays(store.alias, done)
     tell_of(Kind.EXPIRED, store, done)
     return Expired(done, is_forgotten)
 
@@ -107,5 +107,5 @@ def tell_of(kind: Kind, store: Upkeep, ids: list[uuid.UUID], **details: Any) -> 
 def delete(store: Upkeep, records: Iterable[uuid.UUID]) -> list[uuid.UUID]:
     """Delete those of the records that answer no more, and that nobody holds."""
     done = [record for record in records if store.delete(record)]
-    forget_replays(store.alias, done)
+    invalidate_replays(store.alias, done)
     return done

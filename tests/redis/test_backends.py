@@ -82,7 +82,7 @@ def test_replay_comes_from_the_cache_until_the_key_is_expired(
 def test_late_fill_after_an_expiry_counts_for_nothing(backend: str) -> None:
     """In every backend."""
     late = look()
-    assert late.replays.forget([intent().id])
+    assert late.replays.invalidate([intent().id])
     late.fill(RESPONSE, DAY)
     assert look().response is None
     caches["default"].clear()

@@ -18,7 +18,7 @@ from django.db import connections
 from django_idempotency.http.keys import record_id
 from django_idempotency.maintenance.records import expire
 from django_idempotency.models import IdempotencyRecord
-from django_idempotency.replay_cache import replays as replay_cache
+from django_idempotency.replay_cache import entries
 from django_idempotency.replay_cache.replays import Replays, Slot
 from django_idempotency.storage.upkeep import Upkeep
 from django_idempotency.storage.values import Intent, StoredResponse
@@ -161,8 +161,8 @@ def test_expiry_that_has_returned_is_the_last_word(redis: Any, dawdling: list[bo
 
 def _unmarked(self: Replays, intent: Intent, marker: Any, entry: Any) -> StoredResponse | None:
     """What would be found in an entry if no marker had to match."""
-    content = replay_cache.unseal(self._place(intent.id, "e"), entry) if entry else None
-    return replay_cache._unpacked(content, content[:16], intent) if content else None
+    content = entries.unseal(self._place(intent.id, "e"), entry) if entry else None
+    return entries.unpacked_entry(content, content[:16], intent) if content else None
 
 
 @pytest.mark.timeout(600)

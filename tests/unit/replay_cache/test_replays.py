@@ -134,7 +134,7 @@ def test_fill_beside_its_marker_is_found() -> None:
 def test_late_fill_after_an_expiry_counts_for_nothing() -> None:
     """Its marker is gone, or another one."""
     late = look()
-    assert Replays("default", "default").forget([intent().id])
+    assert Replays("default", "default").invalidate([intent().id])
     late.fill(RESPONSE, DAY)
     assert look().response is None
     late.fill(RESPONSE, DAY)
