@@ -142,12 +142,9 @@ def erase(
     while low is not None:
         edge = store.scope_edge(scope, low, batch_size)
         high = last if edge is None else edge
-        cached = store.ids_of(scope, low, high) if has_replays() else []
-        total += (
-            store.delete_scope(scope, low, high, batch_size)
-            if forget
-            else store.erase_scope(scope, low, high)
-        )
+        window = (scope, low, high)
+        cached = store.ids_of(*window) if has_replays() else []
+        total += store.delete_scope(*window, batch_size) if forget else store.erase_scope(*window)
         is_forgotten &= invalidate_replays(store.alias, cached)
         low = edge
         _pause(sleep)

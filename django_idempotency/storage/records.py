@@ -57,6 +57,11 @@ class Store:
             cursor.execute(text, params)
             return int(cursor.rowcount)
 
+    def _row(self, text: str, params: Mapping[str, Any]) -> Any:
+        with self.dialect.cursor(self.connection) as cursor:
+            cursor.execute(text, params)
+            return cursor.fetchone()
+
     def _contained(self) -> AbstractContextManager[None]:
         """An error inside leaves an outer transaction usable."""
         return transaction.atomic(using=self.alias) if self.joined else _NOTHING
@@ -86,10 +91,7 @@ class Store:
         }
 
     def insert(self, intent: Intent, terms: Terms) -> Inserted | Found:
-        """The key is claimed if it has no record; otherwise the record, where the INSERT reads it.
-
-        Where it does not, or was stopped by a lock, the answer says only that.
-        """
+        """Claim a key without a record; the record that was there, where the INSERT reads it."""
         d, joined = self.dialect, self.joined
         params = self._claim_params(intent, terms)
         try:
@@ -113,10 +115,9 @@ class Store:
         if not self.dialect.prepares(connection):
             text = texts.claim_unflushed if unflushed else texts.claim
             return self._learned(self.dialect.execute_several(connection, text, params))
-        with self.dialect.cursor(connection) as cursor:
-            text = texts.claim_prepared_unflushed if unflushed else texts.claim_prepared
-            cursor.execute(text, params)
-            return cursor.fetchone()
+        return self._row(
+            texts.claim_prepared_unflushed if unflushed else texts.claim_prepared, params
+        )
 
     def _learned(self, row: Sequence[Any] | None) -> Sequence[Any] | None:
         if row is None:
@@ -127,15 +128,13 @@ class Store:
 
     def read(self, record: uuid.UUID) -> Found | None:
         """The record as it stands committed."""
-        with self.dialect.cursor(self.connection) as cursor:
-            cursor.execute(self._texts.read, {"id": self.dialect.uuid(record)})
-            row = cursor.fetchone()
+        row = self._row(self._texts.read, {"id": self.dialect.uuid(record)})
         return None if row is None else Found.of(row)
 
     def take(self, intent: Intent, found: Found, terms: Terms, *, anew: bool) -> bool:
         """Claim a record that is still as ``found`` and that no transaction holds; never waits.
 
-        ``anew`` says that its last life has expired, so that the key begins another one.
+        ``anew`` says that the record has expired, and its key begins another life.
         """
         if self._is_alive(found):
             return False
@@ -149,18 +148,13 @@ class Store:
     def _unchanged(self) -> AbstractContextManager[None]:
         return nullcontext() if self.joined else self.dialect.unchanged(self.connection)
 
-    def _is_true(self, text: str, record: uuid.UUID) -> bool:
-        with self.dialect.cursor(self.connection) as cursor:
-            cursor.execute(text, {"id": self.dialect.uuid(record)})
-            return bool(cursor.fetchone()[0])
-
     def has_envelope(self, record: uuid.UUID) -> bool:
         """Whether the request is stored, so that a completer may finish the operation."""
-        return self._is_true(self._texts.has_envelope, record)
+        return bool(self._row(self._texts.has_envelope, {"id": self.dialect.uuid(record)})[0])
 
     def is_unfinished(self, record: uuid.UUID) -> bool:
         """Whether an earlier attempt has left checkpoints, or a completer may make another."""
-        return self._is_true(self._texts.is_unfinished, record)
+        return bool(self._row(self._texts.is_unfinished, {"id": self.dialect.uuid(record)})[0])
 
     def delete_envelope(self, record: uuid.UUID) -> None:
         """The stored request is gone: no completer takes the operation up any more."""
@@ -173,9 +167,7 @@ class Store:
         vouched = found.status is Status.IN_PROGRESS and found.atomic
         if not vouched or self.joined or not self.dialect.probe:
             return False
-        with self.dialect.cursor(self.connection) as cursor:
-            cursor.execute(self.dialect.probe, {"lock": _lock_of(found.token)})
-            return not cursor.fetchone()[0]
+        return not self._row(self.dialect.probe, {"lock": _lock_of(found.token)})[0]
 
     def _if_free(
         self,

@@ -38,25 +38,18 @@ def _message(*statements: str) -> str:
 class Words:
     """What the statements about the records are made of.
 
-    It holds text only: statements are kept for as long as the process lives, and must not keep a
-    connection that ``quote`` may belong to.
+    It holds text only: it lives as long as the process, and ``quote`` may belong to a connection.
     """
 
     def __init__(self, dialect: Dialect, quote: Callable[[str], str]) -> None:
         self._dialect = dialect
-        self._quoted = {
-            field.attname: quote(field.attname)
-            for model in _MODELS
-            for field in model._meta.concrete_fields
-        }
-        self._table, self._steps, self._envelopes, self._counts = (
-            quote(model._meta.db_table) for model in _MODELS
-        )
+        self._quoted = {f.attname: quote(f.attname) for m in _MODELS for f in m._meta.fields}
+        tables = (quote(model._meta.db_table) for model in _MODELS)
+        self._table, self._steps, self._envelopes, self._counts = tables
 
     def _update_free(self, changes: str, condition: str) -> str:
-        return self._dialect.update_free.format(
-            table=self._table, changes=changes, condition=condition
-        )
+        parts = {"table": self._table, "changes": changes, "condition": condition}
+        return self._dialect.update_free.format(**parts)
 
     def _delete_free(self, condition: str) -> str:
         return self._dialect.delete_free.format(table=self._table, condition=condition)
@@ -101,8 +94,8 @@ class Texts(Words):
         self.heartbeat = d.heartbeat.format(**own)
         self.heartbeat_nowait = d.heartbeat_nowait.format(**own)
         self.read = f"SELECT {columns} FROM {self._table} WHERE id = %(id)s"
-        # MySQL rolls a deadlocked transaction back by itself, and the view may catch that error. In
-        # that case its earlier writes are gone, and so is the mark.
+        # MySQL rolls back a deadlocked transaction by itself, and the view may catch that error:
+        # with its earlier writes the mark is gone.
         mark = f" AND {_BEGUN}" if d.marks else ""
         self.complete = self._complete() + f" WHERE {GUARD}"
         self.complete_marked = self.complete + mark
@@ -122,10 +115,9 @@ class Texts(Words):
         self.is_unfinished = (
             f"SELECT EXISTS(SELECT 1 FROM {self._steps} WHERE record_id = %(id)s) OR {envelope}"
         )
-        #: Its three values are filled in when it is run, because it has no parameters.
-        self.watch = d.watch_text.format(
-            table=self._table, id="{id}", owner="{owner}", lock="{lock}"
-        )
+        #: It has no parameters: its values are filled in when it is run.
+        values = {"id": "{id}", "owner": "{owner}", "lock": "{lock}"}
+        self.watch = d.watch_text.format(table=self._table, **values)
 
     def _times(self) -> dict[str, str]:
         """What a claim takes from the database's clock."""

@@ -83,8 +83,8 @@ def _texts(alias: str) -> StepTexts:
 class Entry:
     """A step as it is recorded.
 
-    ``digest`` is the SHA-256 of its arguments, ``output`` its result in JSON, encoded as ``codec``
-    says, and ``took`` how long its last run lasted.
+    ``digest`` is the SHA-256 of its arguments, ``output`` its result in JSON, encoded with
+    ``codec``, and ``took`` how long its last run lasted.
     """
 
     name: str
@@ -103,7 +103,7 @@ class Entry:
 
 
 class Journal(Store):
-    """The steps on one database alias."""
+    """The steps of operations on one database alias."""
 
     def __init__(self, alias: str) -> None:
         super().__init__(alias)
@@ -124,25 +124,24 @@ class Journal(Store):
         wait: float | None,
         mark: str,
     ) -> bool:
-        """Hold the row until the transaction ends, and trust its claim for so long from now on.
+        """The row is locked and the lease extended, if the claim is still this owner's.
 
-        Whether it still is this owner's. ``wait`` is in seconds; None waits for nothing, and raises
-        RowLockedError. ``mark`` tells the transaction from every other.
+        ``wait`` is as for :meth:`lock`. ``mark`` tells this transaction from every other.
         """
         text = self._step_texts.beat_nowait if wait is None else self._step_texts.beat
         params = {"lease": self.dialect.duration(lease), "mark": mark}
         return self._lock_row(text, self._owner_params(record, token) | params, wait)
 
     def add(self, record: uuid.UUID, token: uuid.UUID, entry: Entry, *, mark: str) -> bool:
-        """Record a step; False if the record is not this owner's.
+        """Record a step; False if the claim is not this owner's any more.
 
-        ``mark`` is that of the transaction's heartbeat; empty in one that began otherwise.
+        ``mark`` is that of the :meth:`beat` of this transaction; empty if there was none.
         """
         text = self._step_texts.add_marked if mark else self._step_texts.add
         return self._execute(text, self._step_params(record, token, entry) | {"mark": mark}) == 1
 
     def change(self, record: uuid.UUID, token: uuid.UUID, entry: Entry, *, mark: str) -> bool:
-        """Record what has become of a step that is not over; False as :meth:`add`."""
+        """Record what became of a step that is not over; False as for :meth:`add`."""
         text = self._step_texts.change_marked if mark else self._step_texts.change
         return self._execute(text, self._step_params(record, token, entry) | {"mark": mark}) == 1
 

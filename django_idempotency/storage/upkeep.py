@@ -38,7 +38,8 @@ class UpkeepTexts(Words):
         bare = f"NOT {self._has(self._steps)} AND NOT {self._has(self._envelopes)}"
         self.delete = self._delete_free(f"{this} AND {bare}")
         self.delete_parts = self._every_part(this)
-        self.moment = f"SELECT {dialect.moment.format(dialect.later.format('age'))}"
+        age = dialect.later.format("age")
+        self.moment = f"SELECT {dialect.moment.format(age)}"
         self.edge = self._edge("expires_at", dialect.moment, "expires_at <= %(until)s")
         window = "expires_at > %(low)s AND expires_at <= %(high)s"
         # An operation that a completer can still finish is left, however old it is.
@@ -53,9 +54,7 @@ class UpkeepTexts(Words):
             f"SELECT COUNT(*) FROM {self._table} WHERE {window} AND status = {RUNNING}"
             f" AND lease_expires_at <= {dialect.now}"
         )
-        self.purge_counts = (
-            f"DELETE FROM {self._counts} WHERE minute <= {dialect.later.format('age')}"
-        )
+        self.purge_counts = f"DELETE FROM {self._counts} WHERE minute <= {age}"
         mine = f"scope = %(scope)s AND status <> {RUNNING}"
         self.scope_edge = self._edge("id", "{}", mine)
         window_of_ids = f"{mine} AND id > %(low)s AND id <= %(high)s"

@@ -106,8 +106,7 @@ class PostgreSQL(Dialect):
         insert + "; SELECT CASE WHEN token = %(token)s THEN 1 ELSE 0 END, {columns}"
         " FROM {table} WHERE id = %(id)s"
     )
-    # The number of the server process. A pooler gives its clients another one, made up, because it
-    # changes the server behind them.
+    # A pooler changes servers, and so gives its clients a number that is none of theirs.
     server = "pg_backend_pid()"
     # ON CONFLICT waits for a transaction that updates or deletes the row, for ever if its client is
     # frozen. 20 ms is a hundred times what an ordinary commit takes.
@@ -120,8 +119,7 @@ class PostgreSQL(Dialect):
         " SELECT claims, {columns} FROM (SELECT COUNT(*) AS claims FROM claimed) AS made"
         " LEFT JOIN {table} ON id = %(id)s"
     )
-
-    # With the time before, to which the setting is put back.
+    # It also reads the time before, to which the setting is restored.
     set_lock_wait = "SELECT current_setting('lock_timeout'), set_config('lock_timeout', %s, true)"
     set_isolation = "SET TRANSACTION ISOLATION LEVEL {}"
 

@@ -47,19 +47,15 @@ class SQLite(Dialect):
 
     def patience(self, connection: BaseDatabaseWrapper) -> float:
         connection.ensure_connection()
-        return self._lock_wait(connection.connection) / 1000
-
-    def _lock_wait(self, raw: Any) -> int:
-        """How many milliseconds a statement waits for the lock."""
-        (milliseconds,) = raw.execute(self.read_lock_wait).fetchone()
-        return int(milliseconds)
+        (milliseconds,) = connection.connection.execute(self.read_lock_wait).fetchone()
+        return float(milliseconds) / 1000
 
     @contextmanager
     def waiting(self, connection: BaseDatabaseWrapper, seconds: float) -> Iterator[None]:
         connection.ensure_connection()
         raw = connection.connection
         with connection.wrap_database_errors:
-            before = self._lock_wait(raw)
+            (before,) = raw.execute(self.read_lock_wait).fetchone()
             raw.execute(self.set_lock_wait.format(int(seconds * 1000)))
         try:
             yield

@@ -11,10 +11,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 
 class Dialect:
-    """Standard SQL; the subclasses hold what differs in their database.
-
-    Every part is a text; one that the database does not have is empty.
-    """
+    """Standard SQL; the subclasses hold what differs. A part that a database has not is empty."""
 
     #: Seconds for which a claim is trusted without its owner's row lock: many times what an owner
     #: needs to take that lock, because an eager duplicate must not take the claim in between.
@@ -64,14 +61,12 @@ class Dialect:
     #: Makes ``statement`` fail unless it changes one row, so that COMMIT can be sent with it.
     #: Empty: the COMMIT is a message of its own.
     fence: ClassVar[str] = ""
-    #: Whether the heartbeat marks the row. The mark is gone if the database rolled the transaction
-    #: back without being asked.
+    #: Whether the heartbeat marks the row, to show that its transaction was not rolled back.
     marks: ClassVar[bool] = True
-    #: Waits until the owner's transaction has ended, without making other waiters wait longer; has
-    #: no parameters. Empty: a waiter reads the record again and again.
+    #: Waits until the owner's transaction has ended, beside other waiters; it has no parameters.
+    #: Empty: a waiter reads the record again and again.
     watch_text: ClassVar[str] = ""
-    #: Whether the owner's transaction has ended, found out without touching the row. Empty: try to
-    #: take the record.
+    #: Whether the owner's transaction has ended, without touching the row. Empty: try to take it.
     probe: ClassVar[str] = ""
     #: The same as an expression that reads the token's column.
     probing: ClassVar[str] = "NULL"
@@ -80,8 +75,7 @@ class Dialect:
     set_lock_wait: ClassVar[str] = ""
     #: The shortest time, in seconds, for which a statement can wait for a lock.
     shortest_wait: ClassVar[float] = 0.001
-    #: How a time that bounds a window is read so that it can be a parameter later, and a time
-    #: before all others.
+    #: How a time is read that becomes a parameter later, and a time before all others.
     moment: ClassVar[str] = "{}"
     beginning: ClassVar[str]
     #: The size of ``table`` with its indexes.
