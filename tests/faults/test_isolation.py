@@ -86,8 +86,8 @@ def isolation(request: pytest.FixtureRequest) -> Iterator[str]:
 def conflicts(isolation: str) -> bool:
     """Whether transactions of unrelated keys may seem to conflict.
 
-    PostgreSQL's serializable transactions watch pages of the index. The victim's client gets 503, and
-    its view runs again.
+    PostgreSQL's serializable transactions watch pages of the index. The victim's client gets 503,
+    and its view runs again.
     """
     return connection.vendor == "postgresql" and isolation.startswith("serializable")
 

@@ -17,7 +17,7 @@ OTHER = Intent(uuid.UUID(int=1), "anonymous", "a-key", b"g" * 32, "POST", "/")
 
 @pytest.mark.parametrize("secret", ["text", b"bytes"], ids=["text", "bytes"])
 def test_sealed_content_is_unsealed_at_its_place(secret: Any, settings: Settings) -> None:
-    """At no other place does the signature verify."""
+    """The signature verifies at no other place."""
     settings.SECRET_KEY = secret
     sealed = entries.seal("e:default:01", CONTENT)
     assert entries.unseal("e:default:01", sealed) == CONTENT
@@ -25,8 +25,8 @@ def test_sealed_content_is_unsealed_at_its_place(secret: Any, settings: Settings
         assert entries.unseal(place, sealed) is None
 
 
-def test_content_cannot_move_between_place_and_content(settings: Settings) -> None:
-    """A place that continues in the content has another signature."""
+def test_place_cannot_continue_in_the_content() -> None:
+    """A longer place with less content has another signature."""
     sealed = entries.seal("e:default:0", b"1" + CONTENT)
     moved = sealed[:32] + CONTENT
     assert entries.unseal("e:default:01", moved) is None
@@ -34,7 +34,7 @@ def test_content_cannot_move_between_place_and_content(settings: Settings) -> No
 
 @pytest.mark.parametrize("damaged", [b"", b"short", bytes(32), bytes(32) + CONTENT])
 def test_bytes_without_a_signature_are_no_content(damaged: bytes) -> None:
-    """Whatever their length."""
+    """Bytes of any length are refused."""
     assert entries.unseal("e:default:01", damaged) is None
 
 
