@@ -107,8 +107,8 @@ def test_crash_of_the_database_costs_retries_only(site: str, pooled: bool, serve
     with ThreadPoolExecutor(3 * CROWD) as pool:
         warm = at_once(pool, site, QUICK)
         assert statuses(warm) == {201}
-        # All of them may reach the same worker. (Without a server, callers wait half a minute for the
-        # pool: test_pools.py has that case.)
+        # All of them may reach the same worker. (Without a server, a pool lets its callers wait for
+        # half a minute: test_pools.py has that case.)
         running = at_once(pool, site, SLOW, 0 if pooled else THREADS)
         until_running(CROWD + len(running))
         server.crash()

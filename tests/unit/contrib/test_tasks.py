@@ -1,4 +1,4 @@
-"""The clean-up as a task: of Django's own, and of Celery."""
+"""The clean-up as a task of Django's and of Celery's."""
 
 import subprocess
 import sys
@@ -17,7 +17,7 @@ HAS_TASKS = find_spec("django.tasks") or find_spec("django_tasks")
 
 @pytest.fixture
 def task(settings: Any) -> Any:
-    """Django's task, run at once."""
+    """Django's task, run immediately."""
     if not HAS_TASKS:
         pytest.skip("needs Django 6.0 or django-tasks")
     package = "django.tasks" if find_spec("django.tasks") else "django_tasks"
@@ -28,14 +28,14 @@ def task(settings: Any) -> Any:
 
 
 def test_django_s_task_deletes_what_is_expired(task: Any) -> None:
-    """And returns how many it were."""
+    """It returns how many records it deleted."""
     make(3)
     result = task.enqueue()
     assert (result.is_finished, result.return_value, count()) == (True, 3, 0)
 
 
 def test_django_s_task_takes_arguments(task: Any) -> None:
-    """Those that JSON can carry."""
+    """All of them can be written as JSON."""
     make(3)
     make(5, using="other")
     assert task.enqueue(using="other", batch_size=2, limit=4).return_value == 4
@@ -43,7 +43,7 @@ def test_django_s_task_takes_arguments(task: Any) -> None:
 
 
 def test_module_of_tasks_can_be_imported_without_them() -> None:
-    """Celery's discovery of tasks imports it on any Django."""
+    """On every version of Django, with or without the backport."""
     script = (
         "import sys, django; sys.modules.update({'django.tasks': None, 'django_tasks': None});"
         " django.setup(); from django_idempotency.contrib import django_tasks as tasks;"
@@ -58,22 +58,22 @@ def test_module_of_tasks_can_be_imported_without_them() -> None:
 
 @pytest.fixture
 def celery_app() -> Any:
-    """An application with a broker in memory, which knows the task as the documentation says."""
+    """An application with a broker in memory, configured as the documentation says."""
     celery = pytest.importorskip("celery")
     app = celery.Celery("tests", broker="memory://", backend="cache+memory://", set_as_current=True)
     app.conf.imports = ["django_idempotency.contrib.celery"]
     app.loader.import_default_modules()
-    # With a receiver of its own, logging is left as pytest has set it up.
+    # A receiver of this signal keeps Celery from changing pytest's logging.
     celery.signals.setup_logging.connect(_leave_logging_alone)
     return app
 
 
 def _leave_logging_alone(**kwargs: Any) -> None:
-    """Receives what Celery asks before it configures the root logger."""
+    """The receiver, which does nothing."""
 
 
 def test_worker_of_celery_deletes_what_is_expired(celery_app: Any) -> None:
-    """By way of its broker; the database is the one it is told."""
+    """The task goes through the broker, and cleans the database that it is given."""
     from celery.contrib.testing.worker import start_worker
 
     make(2)
