@@ -12,6 +12,10 @@ from django_idempotency.storage import records, steps, upkeep
 from django_idempotency.storage.records import Store
 from django_idempotency.storage.steps import Journal
 from django_idempotency.storage.upkeep import Upkeep
+from tests.concurrency.owners import in_thread
+
+# MariaDB tells only over a connection that it is no MySQL.
+pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.mark.parametrize("store", [Store, Journal, Upkeep])
@@ -26,7 +30,7 @@ def test_connection_of_a_thread_that_ended_is_collected(store: type[Store]) -> N
         return id(connection), weakref.ref(connection)
 
     with ThreadPoolExecutor(1) as pool:
-        identity, connection = pool.submit(build).result()
+        identity, connection = in_thread(pool, build).result()
     assert identity != id(connections["default"])
     gc.collect()
     assert connection() is None

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.db.backends.mysql.operations import DatabaseOperations as MySQLOperations
 from django.db.backends.postgresql.operations import DatabaseOperations as PostgreSQLOperations
-from django.db.backends.sqlite3.operations import DatabaseOperations as SQLiteOperations
+from django.db.backends.sqlite3.base import DatabaseWrapper as SQLite
 
 from django_idempotency.storage.dialects import DIALECTS, Dialect
 from django_idempotency.storage.statements import Texts, Words
@@ -19,7 +19,8 @@ _OPERATIONS: dict[str, Any] = {
     "postgresql": PostgreSQLOperations,
     "mariadb": MySQLOperations,
     "mysql": MySQLOperations,
-    "sqlite": SQLiteOperations,
+    # Its module of operations cannot be imported first.
+    "sqlite": SQLite.ops_class,
 }
 
 #: What each statement is for, by the class and the attribute that hold it.
