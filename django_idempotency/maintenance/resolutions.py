@@ -19,7 +19,7 @@ from django.utils.translation import gettext_lazy as _
 from ..codecs import encode
 from ..models import IdempotencyRecord, IdempotencyStep, Status, StepStatus, UtcNow
 from ..monitoring.events import Kind
-from ..protocol.claims import seems_dead
+from ..protocol.rules import seems_dead
 from ..storage.upkeep import Upkeep
 from ..storage.values import Found
 from .records import BY_HAND, tell_of

@@ -9,7 +9,7 @@ from django.db import connection
 from pytest_django import Settings
 
 from django_idempotency.models import IdempotencyRecord
-from django_idempotency.protocol import claims
+from django_idempotency.protocol import waiting
 from tests.app import effects
 from tests.app.models import Order
 from tests.concurrency.owners import in_thread, send
@@ -52,8 +52,8 @@ def test_waiter_is_woken_by_the_owner_s_lock(
 ) -> None:
     """With a poll of 10 s the reply still comes at once, whether the owner commits or dies."""
     settings.IDEMPOTENCY_WAIT = timedelta(seconds=30)
-    monkeypatch.setattr(claims, "_SHORTEST_POLL_SECONDS", 10)
-    monkeypatch.setattr(claims, "_LONGEST_POLL_SECONDS", 10)
+    monkeypatch.setattr(waiting, "_SHORTEST_POLL_SECONDS", 10)
+    monkeypatch.setattr(waiting, "_LONGEST_POLL_SECONDS", 10)
     with worker("in-view", key, PATH) as owner, ThreadPoolExecutor(1) as pool:
         time.sleep(0.2)  # a young claim is looked at again, in 10 s
         reply = in_thread(pool, lambda: send(PATH, key))
