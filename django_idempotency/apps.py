@@ -18,7 +18,7 @@ class DjangoIdempotencyConfig(AppConfig):
         from .durable import completer
         from .monitoring import counts, exporters
 
-        setting_changed.connect(conf.forget_absent)
+        setting_changed.connect(conf.forget_settings)
         setting_changed.connect(policy.forget_settings)
         setting_changed.connect(codecs.forget_settings)
         setting_changed.connect(completer.forget_settings)
