@@ -397,9 +397,9 @@ MUTANTS = (
             (
                 "durable/steps",
                 "                self._checkpoints.write(entry, mark=mark)\n"
-                "        self._remember(work, entry, block.result)\n",
+                "        self._remember(step, entry, block.result)\n",
                 "            self._checkpoints.record(entry)\n"
-                "        self._remember(work, entry, block.result)\n",
+                "        self._remember(step, entry, block.result)\n",
             ),
         ),
         (CHECKPOINTS, STEPS),
@@ -446,20 +446,20 @@ MUTANTS = (
         (
             (
                 "durable/steps",
-                "downstream_key(intent, work.first_name)",
-                'downstream_key(intent, f"{work.first_name} {self._checkpoints._claim.terms}")',
+                "downstream_key(intent, step.oldest_name)",
+                'downstream_key(intent, f"{step.oldest_name} {self._checkpoints._claim.terms}")',
             ),
         ),
         (CALLS,),
     ),
     Mutant(
         "downstream-key-of-the-newest-name",
-        (("durable/steps", "work.first_name", "work.name"),),
+        (("durable/steps", "step.oldest_name", "step.name"),),
         (CALLS,),
     ),
     Mutant(
         "call-inside-a-transaction",
-        (("durable/steps", "        self._refuse_transaction(work)\n", ""),),
+        (("durable/steps", "        self._refuse_transaction(step)\n", ""),),
         (STEPS,),
     ),
     Mutant(
@@ -502,8 +502,8 @@ MUTANTS = (
             (
                 "durable/steps",
                 "        self._checkpoints.record(run.entry(StepStatus.FAILED, error=name))\n"
-                "        self._take_back()\n",
-                "        self._take_back()\n"
+                "        self._undo()\n",
+                "        self._undo()\n"
                 "        self._checkpoints.record(run.entry(StepStatus.FAILED, error=name))\n",
             ),
         ),
@@ -514,7 +514,7 @@ MUTANTS = (
         (
             (
                 "durable/steps",
-                "        self._checkpoints.record(started, run.work.timeout or timedelta())\n",
+                "        self._checkpoints.record(started, run.step.timeout or timedelta())\n",
                 "",
             ),
         ),
