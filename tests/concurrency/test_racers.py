@@ -22,7 +22,10 @@ from tests.app import effects
 from tests.app.models import Order
 from tests.support.live import gunicorn
 
-pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
+pytestmark = [
+    pytest.mark.races,
+    pytest.mark.django_db(transaction=True, databases=["default", "other"]),
+]
 
 RACERS = 16
 ROUNDS = 20

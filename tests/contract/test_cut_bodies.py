@@ -12,7 +12,10 @@ from tests.app import effects
 from tests.app.urls import served
 from tests.support.live import gunicorn
 
-pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
+pytestmark = [
+    pytest.mark.once,
+    pytest.mark.django_db(transaction=True, databases=["default", "other"]),
+]
 
 JSON = ("application/json", b'{"cake": "lemon", "candles": 12}')
 FORM = ("application/x-www-form-urlencoded", b"cake=lemon&candles=12")

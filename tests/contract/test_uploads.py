@@ -17,7 +17,10 @@ MEGABYTE = 1024 * 1024
 CHUNKS = 100
 LIMIT = 16 * MEGABYTE
 
-pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
+pytestmark = [
+    pytest.mark.once,
+    pytest.mark.django_db(transaction=True, databases=["default", "other"]),
+]
 
 
 def multipart(boundary: str, filling: bytes) -> tuple[bytes, bytes]:

@@ -8,6 +8,11 @@ from pytest_django import Settings
 from testproject.provider.server import Provider, open_provider
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """All tests in this folder are about the provider, not about a database."""
+    item.add_marker(pytest.mark.once)
+
+
 @pytest.fixture(scope="session")
 def running() -> Iterator[Provider]:
     """The process."""

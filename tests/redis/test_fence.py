@@ -24,10 +24,7 @@ from tests.support.servers import Valkey
 
 from .conftest import use
 
-pytestmark = [
-    pytest.mark.redis,
-    pytest.mark.django_db(transaction=True, databases=["default", "other"]),
-]
+pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
 
 DOOR = "/function/"
 #: How long a fence counts, and what a busy machine may add.

@@ -27,10 +27,7 @@ from .conftest import use
 from .groups import GROUPS, Group
 from .waits import VARIABLE, Wait, failures, too_soon, waits
 
-pytestmark = [
-    pytest.mark.redis,
-    pytest.mark.django_db(transaction=True, databases=["default", "other"]),
-]
+pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
 
 WORKERS, THREADS, CALLERS = 2, 4, 4
 #: IDEMPOTENCY_CACHE_RETRY of the tests' processes.

@@ -31,7 +31,6 @@ from tests.support.servers.server import free_port, listens
 from tests.support.servers.valkey_wire import ask
 
 redis = pytest.importorskip("redis")
-pytestmark = pytest.mark.redis
 
 # Seconds. A failover takes 1 to 3 on an idle machine; an election that nobody wins, 4 more.
 LONGEST_FAILOVER = 10.0

@@ -27,19 +27,11 @@ from tests.support.servers.folders import DATA_VARIABLE
 ROOT = Path(__file__).parents[2]
 PYTEST = (sys.executable, "-m", "pytest")
 SERVERS = (sys.executable, "-m", "tests.support.servers", "--database")
-# The browser, Redis and the orders of several steps have rings of their own.
-ON_SQLITE = (*PYTEST, *(f"--ignore=tests/{name}" for name in ("browser", "durable", "redis")))
-# What no database has a part in is proved once, in the ring sqlite.
-ONCE = (
-    *("clients", "contract/test_cut_bodies.py", "contract/test_uploads.py", "provider"),
-    *("repository", "unit/checks/test_caches.py", "unit/codecs", "unit/contrib/test_openapi.py"),
-    *("unit/contrib/test_pytest.py", "unit/contrib/test_tasks.py"),
-    *("unit/durable/test_definitions.py", "unit/test_retry.py"),
-)
-ON_SERVERS = (*(f"--ignore=tests/{name}" for name in ONCE), "--few-doors")
-SUITE = (*ON_SQLITE, *ON_SERVERS)
-#: Those in which the mode of a database matters most.
-RACES = (*PYTEST, "tests/concurrency/test_racers.py", "tests/crash/test_kills.py")
+# Markers say to which rings a test belongs: see setup.cfg.
+OTHER_RINGS = "browser or durable or redis"
+ON_SQLITE = (*PYTEST, "-m", f"not ({OTHER_RINGS})")
+SUITE = (*PYTEST, "--few-doors", "-m", f"not ({OTHER_RINGS} or once)")
+BEHIND_PGBOUNCER = (*PYTEST, "--few-doors", "-m", "(contract or races) and not once")
 ON_REDIS = (*SERVERS, "postgresql", "--redis", "--", *PYTEST)
 DURABLE = (sys.executable, "-m", "tests.durable", "--database")
 HAMMER = (sys.executable, "-m", "tests.chaos", "--seconds", "20", "--database")
@@ -120,15 +112,8 @@ RINGS = (
         "redis",
         "cached replays: costs, outages, planted entries, expiries (PostgreSQL and Valkey)",
         (
-            (*ON_REDIS, "tests/redis"),
-            # The contract of the doors, with the cache in front.
-            (
-                *(*ON_REDIS, "--ds", "tests.redis.settings", "--few-doors"),
-                *(
-                    f"tests/contract/test_{name}.py"
-                    for name in ("outcomes", "replays", "strangers")
-                ),
-            ),
+            (*ON_REDIS, "-m", "redis"),
+            (*ON_REDIS, "--ds", "tests.redis.settings", "--few-doors", "-m", "cached"),
         ),
         takes_arguments=True,
         remedy="the reason stands above; network access to PyPI",
@@ -164,7 +149,7 @@ RINGS = (
     Ring(
         "sqlite-modes",
         "races and crashes in SQLite's other modes",
-        (RACES,),
+        ((*PYTEST, "-m", "races"),),
         databases=("sqlite-deferred-wal", "sqlite-immediate-delete", "sqlite-deferred-delete"),
         takes_arguments=True,
     ),
@@ -175,7 +160,7 @@ RINGS = (
         # go with the server: PgBouncer's connections keep them from being dropped.
         (
             (
-                *(*SERVERS, "pgbouncer", "--", *RACES, "tests/contract", *ON_SERVERS, "--reuse-db"),
+                *(*SERVERS, "pgbouncer", "--", *BEHIND_PGBOUNCER, "--reuse-db"),
                 *("-k", "not (test_outcomes or test_replays or test_quota) or /function/"),
             ),
         ),

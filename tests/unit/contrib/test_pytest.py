@@ -13,6 +13,8 @@ from django_idempotency.testing import IdempotencyClient, assert_replayed
 from tests.app import effects
 from tests.app.models import Order
 
+pytestmark = pytest.mark.once
+
 CLIENTS = {
     "idempotency_client": "IdempotencyClient",
     "idempotency_async_client": "IdempotencyAsyncClient",

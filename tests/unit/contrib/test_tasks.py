@@ -10,7 +10,10 @@ import pytest
 from django_idempotency.models import IdempotencyRecord
 from tests.unit.management.test_commands import count, make
 
-pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
+pytestmark = [
+    pytest.mark.once,
+    pytest.mark.django_db(transaction=True, databases=["default", "other"]),
+]
 
 HAS_TASKS = find_spec("django.tasks") or find_spec("django_tasks")
 

@@ -26,6 +26,8 @@ from tests.app.models import Delivery, Order
 from tests.conftest import Post
 from tests.support.stage import DownError, outcome, plays, steps
 
+pytestmark = pytest.mark.once
+
 A_DAY = datetime.datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=datetime.UTC)
 
 

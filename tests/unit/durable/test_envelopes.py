@@ -347,7 +347,11 @@ def test_user_is_named_by_the_primary_key() -> None:
         assert kept.user_id == name
 
 
-@pytest.mark.parametrize("user", [Machine(), Group(pk=1), User(username="unsaved")], ids=repr)
+@pytest.mark.parametrize(
+    "user",
+    [Machine(), Group(pk=1), User(username="unsaved")],
+    ids=lambda user: type(user).__name__.lower(),
+)
 def test_caller_who_cannot_be_found_again_is_not_stored(user: Any) -> None:
     """Only the client can finish it."""
     if isinstance(user, Group):
