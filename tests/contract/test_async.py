@@ -113,6 +113,7 @@ def test_client_that_hangs_up_finds_the_reply_when_she_returns(path: str, tmp_pa
     assert all(record.status == Status.COMPLETED for record in IdempotencyRecord.objects.all())
 
 
+@pytest.mark.slow
 def test_dead_server_frees_the_key_with_its_lease(tmp_path: Path, key: str) -> None:
     """No row lock vouches for a coroutine: a retry is sent away until the lease is over."""
     with uvicorn(tmp_path) as address:

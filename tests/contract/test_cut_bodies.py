@@ -45,6 +45,7 @@ def post(address: str, path: str, content_type: str, body: bytes, announced: int
     return int(reply.split()[1])
 
 
+@pytest.mark.slow
 def test_half_a_body_never_runs_and_binds_no_key(tmp_path: Path) -> None:
     """400 before the claim, for every kind of body and both frameworks; the whole one runs."""
     runs = 0

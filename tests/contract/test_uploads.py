@@ -66,6 +66,7 @@ def address(tmp_path: Path) -> Iterator[str]:
         yield found
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads memory from /proc")
 def test_large_uploads_are_compared_without_being_held(
     address: str, key: str, tmp_path: Path

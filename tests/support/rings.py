@@ -31,6 +31,7 @@ SERVERS = (sys.executable, "-m", "tests.support.servers", "--database")
 OTHER_RINGS = "browser or durable or redis"
 ON_SQLITE = (*PYTEST, "-m", f"not ({OTHER_RINGS})")
 SUITE = (*PYTEST, "--few-doors", "-m", f"not ({OTHER_RINGS} or once)")
+FAST = (*PYTEST, "-q", "--few-doors", "-m", "not slow")
 BEHIND_PGBOUNCER = (*PYTEST, "--few-doors", "-m", "(contract or races) and not once")
 ON_REDIS = (*SERVERS, "postgresql", "--redis", "--", *PYTEST)
 DURABLE = (sys.executable, "-m", "tests.durable", "--database")
@@ -61,6 +62,8 @@ class Ring:
     databases: tuple[str, ...] = ("sqlite",)
     takes_arguments: bool = False
     remedy: str = ""
+    #: Whether another ring runs all of its tests, so that it is run only when it is asked for.
+    is_part: bool = False
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,13 @@ RINGS = (
     ),
     Ring("types", "types", ((sys.executable, "-m", "mypy"),)),
     Ring("layers", "imports go downward", (LAYERS,)),
+    Ring(
+        "quick",
+        "the fast tests of units and contract on SQLite, through some of the doors",
+        ((*FAST, "tests/contract"), (*FAST, "tests/unit")),
+        takes_arguments=True,
+        is_part=True,
+    ),
     # Side by side: the suites, which keep a core busy, and rings that wait for a clock.
     Ring("sqlite", "the suite on SQLite", (ON_SQLITE,), takes_arguments=True),
     Ring(
@@ -246,7 +256,8 @@ def summary(results: Sequence[Result]) -> str:
         numbers = result.ring.remedy if left_out else "; ".join(filter(None, result.numbers))
         head = f"{result.ring.name:<14}{result.verdict:<9}{result.seconds:6.1f} s"
         lines.append(f"{head}  {numbers}".rstrip())
-    skipped = [ring.name for ring in RINGS if ring not in [result.ring for result in results]]
+    ran = [result.ring for result in results]
+    skipped = [ring.name for ring in RINGS if ring not in ran and not ring.is_part]
     if skipped:
         lines.append(f"not asked for: {', '.join(skipped)} (`make test` runs every ring)")
     return "\n".join(lines)
@@ -269,10 +280,15 @@ def main(arguments: Sequence[str]) -> int:
     unknown = set(options.rings) - set(names)
     if unknown:
         parser.error(f"no such ring: {', '.join(sorted(unknown))}; there are {', '.join(names)}")
-    chosen = [ring for ring in RINGS if not options.rings or ring.name in options.rings]
+    chosen = [ring for ring in RINGS if is_chosen(ring, options.rings)]
     results = run_all(chosen, rest, options.jobs)
     print(summary(results), flush=True)
     return int(failed(results, strict=options.strict))
+
+
+def is_chosen(ring: Ring, names: Sequence[str]) -> bool:
+    """Whether it is among those that were asked for; without names it is every whole ring."""
+    return ring.name in names if names else not ring.is_part
 
 
 def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -44,6 +44,7 @@ def run_pytest(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str
     )
 
 
+@pytest.mark.slow
 def test_project_without_django_does_not_notice(tmp_path: Path) -> None:
     """The plugin is there, and has loaded nothing of Django's."""
     (tmp_path / "test_stranger.py").write_text(STRANGER)
@@ -52,12 +53,14 @@ def test_project_without_django_does_not_notice(tmp_path: Path) -> None:
     assert "1 passed" in run.stdout
 
 
+@pytest.mark.slow
 def test_empty_folder_is_no_failure(tmp_path: Path) -> None:
     """With pytest-django, and without any settings for it: there are no tests, and that is all."""
     run = run_pytest(tmp_path)
     assert run.returncode == pytest.ExitCode.NO_TESTS_COLLECTED, run.stdout + run.stderr
 
 
+@pytest.mark.slow
 def test_every_fixture_explains_itself(tmp_path: Path) -> None:
     """In the list that ``pytest --fixtures`` prints."""
     listed = run_pytest(tmp_path, "--fixtures").stdout

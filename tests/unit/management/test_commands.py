@@ -102,6 +102,7 @@ def count(**conditions: Any) -> int:
 # All of them
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_lists_the_options_and_exit_codes(command: str) -> None:
     """Those that change something can also only say what they would do."""
@@ -137,6 +138,7 @@ def test_bad_arguments_are_refused(arguments: list[str]) -> None:
     assert count() == 1
 
 
+@pytest.mark.slow
 def test_bad_argument_exits_with_2() -> None:
     """On the command line, with the usage."""
     refused = in_a_shell("cleanup_idempotency", "--batch-size", "none")
@@ -280,6 +282,7 @@ def test_cleanup_skips_what_somebody_holds() -> None:
     assert IdempotencyRecord.objects.get().pk == held
 
 
+@pytest.mark.slow
 def test_cleanups_started_together_delete_each_record_once() -> None:
     """Two processes; what both say they deleted is what there was."""
     IdempotencyRecord.objects.bulk_create(

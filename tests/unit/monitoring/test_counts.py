@@ -182,6 +182,7 @@ def test_switched_off_counts_nothing(settings: Settings) -> None:
     assert written() == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("serve", [gunicorn, uvicorn])
 def test_counts_of_a_real_server_arrive(
     serve: Callable[[Path], AbstractContextManager[str]], tmp_path: Path, key: str
