@@ -33,6 +33,7 @@ from tests.app.models import Order
 from tests.concurrency.owners import Gate, in_thread
 from tests.concurrency.test_racers import race
 from tests.support.stage import (
+    ON_STAGE,
     PAST,
     DownError,
     Service,
@@ -50,7 +51,7 @@ from tests.support.stage import (
     steps,
 )
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.urls("tests.support.stage")]
+pytestmark = ON_STAGE
 
 SQLITE = connection.vendor == "sqlite"
 

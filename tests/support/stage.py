@@ -11,6 +11,7 @@ from datetime import timedelta
 from importlib.util import find_spec
 from typing import Any, TypeVar
 
+import pytest
 from django.contrib.auth.decorators import login_required
 from django.db.models import F
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -35,6 +36,9 @@ from tests.app.models import Order
 Act = Callable[[Any], Any]
 A = TypeVar("A", bound=Act)
 
+#: The marks of tests that send requests to these views.
+ON_STAGE = [pytest.mark.django_db(transaction=True), pytest.mark.urls(__name__)]
+
 PAST = UtcNow() - timedelta(seconds=1)
 
 #: What the views do, and coroutines in their stead.
@@ -57,6 +61,19 @@ def plays(act: A) -> A:
     """Put an act on the stage: ``act(operation)`` returns a response, or what goes into one."""
     _act[:] = [act]
     return act
+
+
+def fails_first(work: Callable[..., Any] = lambda: None, *errors: BaseException) -> Any:
+    """The same work, after which each of the errors is raised once: one DownError if not told."""
+    left = list(errors or [DownError()])
+
+    def failing(*args: Any, **kwargs: Any) -> Any:
+        done = work(*args, **kwargs)
+        if left:
+            raise left.pop(0)
+        return done
+
+    return failing
 
 
 def _answer(outcome: Any) -> HttpResponseBase:

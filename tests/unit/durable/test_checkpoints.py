@@ -21,11 +21,13 @@ from django_idempotency.storage.steps import Entry, Journal
 from tests.app.models import Order
 from tests.conftest import Post
 from tests.support.stage import (
+    ON_STAGE,
     DownError,
     Service,
     bake,
     code,
     die,
+    fails_first,
     outcome,
     plays,
     record,
@@ -35,7 +37,7 @@ from tests.support.stage import (
 )
 from tests.unit.storage.test_statements import bounds, statements
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.urls("tests.support.stage")]
+pytestmark = ON_STAGE
 
 LEASE = timedelta(seconds=60)
 SQLITE = connection.vendor == "sqlite"
@@ -94,25 +96,10 @@ def test_resumed_attempt_loads_all_its_steps_at_once(
     number: int, key: str, post: Post, bare: tuple[int, int]
 ) -> None:
     """One SELECT, and no transaction for what is recorded."""
-    failures = [DownError()]
-
-    @plays
-    def act(op: Any) -> Any:
-        done = [op.step("a", nothing, key=key) for key in range(number)]
-        if failures:
-            raise failures.pop()
-        return done
-
+    act = plays(fails_first(lambda op: [op.step("a", nothing, key=key) for key in range(number)]))
     assert post("/plain/", key).status_code == 500
-    plays(lambda op: None)
     other = uuid.uuid4().hex
-    failures.append(DownError())
-
-    @plays
-    def stepless(op: Any) -> Any:
-        if failures:
-            raise failures.pop()
-
+    plays(fails_first(lambda op: None))
     assert post("/plain/", other).status_code == 500
     again = cost(lambda: post("/plain/", other))
     plays(act)
@@ -406,11 +393,7 @@ def test_no_two_transactions_have_the_same_mark(
         return original(self, *args, mark=mark, **kwargs)
 
     monkeypatch.setattr(Journal, "beat", beat)
-    failures = [DownError(), DownError()]
-
-    def fails() -> None:
-        if failures:
-            raise failures.pop()
+    fails = fails_first(nothing, DownError(), DownError())
 
     @plays
     def act(op: Any) -> None:
@@ -459,21 +442,16 @@ def test_commit_of_a_step_that_lands_and_raises_is_found(
     failed_before: bool, key: str, post: Post, cut: list[int]
 ) -> None:
     """No late note makes it undone: the next attempt goes on behind it."""
-    failures = [DownError()] if failed_before else []
+    baked = fails_first(bake) if failed_before else bake
     cuts = [1]
 
     def ride() -> Any:
-        done = bake()
-        if failures:
-            raise failures.pop()
+        done = baked()
         if cuts:
             cut.append(cuts.pop())
         return done
 
-    @plays
-    def act(op: Any) -> Any:
-        return op.step("ride", ride)
-
+    plays(lambda op: op.step("ride", ride))
     if failed_before:
         assert post("/plain/", key).status_code == 500
         assert steps() == {"ride": "retrying"}
@@ -567,14 +545,8 @@ def test_times_of_steps_are_the_database_s(key: str, post: Post) -> None:
 
 def test_dead_worker_s_steps_are_loaded_by_who_takes_over(key: str, post: Post) -> None:
     """With what it noted of a failure."""
-    failures = [DownError()]
-
-    def fails() -> Any:
-        if failures:
-            raise failures.pop()
-        return "done"
-
-    plays(lambda op: [op.step("ride", bake)["pk"], op.step("pay", fails)])
+    pay = fails_first(lambda: "done")
+    plays(lambda op: [op.step("ride", bake)["pk"], op.step("pay", pay)])
     assert post("/plain/", key).status_code == 500
     die()
     assert outcome(post("/plain/", key)) == [Order.objects.get().pk, "done"]

@@ -36,6 +36,7 @@ from tests.app.models import Order
 from tests.conftest import Post
 from tests.support import stage
 from tests.support.stage import (
+    ON_STAGE,
     DeclinedError,
     DownError,
     Service,
@@ -46,6 +47,7 @@ from tests.support.stage import (
     due,
     envelope,
     expire,
+    fails_first,
     outcome,
     plays,
     record,
@@ -54,7 +56,7 @@ from tests.support.stage import (
     steps,
 )
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.urls("tests.support.stage")]
+pytestmark = ON_STAGE
 
 FATAL = (DeclinedError,)
 
@@ -101,15 +103,7 @@ def test_unfinished_operation_is_finished_behind_its_last_step(
 
 def test_atomic_view_is_finished(key: str, post: Post) -> None:
     """It begins anew, having left nothing."""
-    failures = [DownError()]
-
-    @plays
-    def act(op: Any) -> Any:
-        done = op.step("ride", bake)
-        if failures:
-            raise failures.pop()
-        return done
-
+    plays(fails_first(lambda op: op.step("ride", bake)))
     assert post("/kept/whole/", key).status_code == 500
     assert completed() == ["completed"]
     assert outcome(post("/kept/whole/", key))
@@ -119,15 +113,7 @@ def test_atomic_view_is_finished(key: str, post: Post) -> None:
 @pytest.mark.django_db(transaction=True, databases=["default", "other"])
 def test_operation_of_another_database_is_finished_there(key: str, post: Post) -> None:
     """A completer works on the one it is given."""
-    failures = [DownError()]
-
-    @plays
-    def act(op: Any) -> Any:
-        done = op.step("ride", bake)
-        if failures:
-            raise failures.pop()
-        return done
-
+    plays(fails_first(lambda op: op.step("ride", bake)))
     assert post("/kept/elsewhere/", key).status_code == 500
     envelopes = IdempotencyEnvelope.objects.using("other")
     assert envelopes.update(due_at=stage.PAST) == 1
@@ -453,12 +439,11 @@ def test_answer_without_an_outcome_is_the_client_s_to_mend(
     raised: bool, key: str, post: Post
 ) -> None:
     """No completer makes a good request of a bad one."""
-    failures = [DownError()]
+    fails = fails_first()
 
     @plays
     def act(op: Any) -> Any:
-        if failures:
-            raise failures.pop()
+        fails()
         if raised:
             raise Http404
         return HttpResponse("bad", status=400)
@@ -509,13 +494,7 @@ def test_pending_operation_goes_on_with_its_tries(key: str, post: Post) -> None:
 def test_unknown_outcome_is_asked_for_until_it_is_known(key: str, post: Post) -> None:
     """The call is not made again."""
     mail = Service((DownError(),))
-    answers = [DownError(), DownError()]
-
-    def find(*, idempotency_key: str) -> Any:
-        if answers:
-            raise answers.pop()
-        return mail.find(idempotency_key=idempotency_key)
-
+    find = fails_first(mail.find, DownError(), DownError())
     plays(lambda op: op.call("mail", mail, semantics="at_most_once", reconcile=find))
     assert code(post("/kept/", key)) == "idempotency_outcome_unknown"
     assert completed() == ["pending"]
@@ -603,13 +582,12 @@ def test_attempt_that_cannot_hold_its_record_is_no_refusal(
     error: Any, key: str, post: Post, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """409 in the middle of a half-done operation: its request stays, and that was no try."""
-    failures = [DownError()]
+    fails = fails_first()
 
     @plays
     def act(op: Any) -> Any:
         op.step("ride", bake)
-        if failures:
-            raise failures.pop()
+        fails()
         return op.step("pay", bake, "pay")
 
     assert post("/kept/", key).status_code == 500

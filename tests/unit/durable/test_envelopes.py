@@ -26,9 +26,18 @@ from django_idempotency.models import IdempotencyEnvelope, IdempotencyRecord, St
 from django_idempotency.storage.records import Store
 from tests.app.models import Order
 from tests.conftest import Post
-from tests.support.stage import DownError, bake, completed, envelope, outcome, plays, record
+from tests.support.stage import (
+    ON_STAGE,
+    DownError,
+    bake,
+    completed,
+    envelope,
+    outcome,
+    plays,
+    record,
+)
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.urls("tests.support.stage")]
+pytestmark = ON_STAGE
 
 SECRETS = {
     "Authorization": "Bearer verysecret1",

@@ -11,12 +11,14 @@ from django_idempotency.models import IdempotencyRecord, Status
 from django_idempotency.storage.records import RowLockedError
 from tests.conftest import Post
 from tests.support.stage import (
+    ON_STAGE,
     DeclinedError,
     DiedError,
     DownError,
     Service,
     code,
     die,
+    fails_first,
     outcome,
     plays,
     record,
@@ -24,7 +26,7 @@ from tests.support.stage import (
     steps,
 )
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.urls("tests.support.stage")]
+pytestmark = ON_STAGE
 
 
 class Mail(Service):
@@ -123,15 +125,8 @@ def test_call_that_was_done_is_found(dies: bool, key: str, post: Post) -> None:
 def test_what_was_found_is_not_asked_for_again(key: str, post: Post) -> None:
     """The attempt failed behind it."""
     mail = Mail((DownError(),))
-    failures = [DownError()]
-
-    @plays
-    def act(op: Any) -> Any:
-        found = op.call("mail", mail, semantics="at_most_once", reconcile=mail.find)
-        if failures:
-            raise failures.pop()
-        return found
-
+    find = mail.find
+    plays(fails_first(lambda op: op.call("mail", mail, semantics="at_most_once", reconcile=find)))
     assert post("/plain/", key).status_code == 500
     assert outcome(post("/plain/", key))["found"]
     assert len(mail.asked) == len(mail.keys) == 1

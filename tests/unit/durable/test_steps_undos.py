@@ -15,6 +15,7 @@ from tests.app import effects
 from tests.app.models import Order
 from tests.conftest import Post
 from tests.support.stage import (
+    ON_STAGE,
     DeclinedError,
     DiedError,
     DownError,
@@ -22,6 +23,7 @@ from tests.support.stage import (
     bake,
     code,
     die,
+    fails_first,
     outcome,
     plays,
     record,
@@ -30,7 +32,7 @@ from tests.support.stage import (
     steps,
 )
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.urls("tests.support.stage")]
+pytestmark = ON_STAGE
 
 FATAL = (DeclinedError,)
 
@@ -170,12 +172,7 @@ def test_undo_that_fails_first_is_tried_again(key: str, post: Post) -> None:
 
 def test_undo_of_a_step_that_fails_leaves_its_rows(key: str, post: Post) -> None:
     """It is a step: rows and checkpoint, or neither."""
-    failures = [DownError()]
-
-    def half(cake: dict[str, Any]) -> None:
-        throw_away(cake)
-        if failures:
-            raise failures.pop()
+    half = fails_first(throw_away)
 
     @plays
     def act(op: Any) -> Any:
@@ -247,15 +244,14 @@ def test_view_may_answer_a_failure_in_its_own_words(door: str, key: str, post: P
 
 def test_view_that_died_after_the_failure_answers_in_the_same_words(key: str, post: Post) -> None:
     """Step and class of the error stand in the table."""
-    deaths = [DiedError()]
+    dies = fails_first(lambda: None, DiedError())
 
     @plays
     def act(op: Any) -> Any:
         try:
             op.step("pay", declines, fatal=FATAL)
         except OperationFailedError as error:
-            if deaths:
-                raise deaths.pop() from None
+            dies()
             return JsonResponse({"step": error.step, "error": error.error}, status=402)
 
     with pytest.raises(DiedError):
@@ -334,12 +330,7 @@ def test_fatal_error_of_a_step_leaves_no_rows(key: str, post: Post) -> None:
 
 def test_error_that_is_not_fatal_takes_nothing_back(key: str, post: Post) -> None:
     """The next attempt goes on."""
-    failures = [DownError()]
-
-    def pay() -> str:
-        if failures:
-            raise failures.pop()
-        return "paid"
+    pay = fails_first(lambda: "paid")
 
     @plays
     def act(op: Any) -> Any:

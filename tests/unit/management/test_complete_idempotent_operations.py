@@ -20,7 +20,7 @@ from django_idempotency.management.commands import complete_idempotent_operation
 from django_idempotency.models import IdempotencyEnvelope, IdempotencyRecord
 from tests.concurrency.owners import in_thread
 from tests.conftest import Post
-from tests.support.stage import PAST, DownError, bake, due, outcome, plays, runs
+from tests.support.stage import PAST, DownError, bake, due, fails_first, outcome, plays, runs
 
 pytestmark = [
     pytest.mark.django_db(transaction=True, databases=["default", "other"]),
@@ -50,15 +50,8 @@ def command(*arguments: str) -> tuple[int, str, str]:
 
 def interrupted(post: Post, number: int, failures: int = 0, door: str = "/kept/") -> list[str]:
     """Operations that are due, the first of which fail so often again."""
-    left = [DownError()] * (number + failures)
-
-    @plays
-    def act(op: Any) -> Any:
-        done = op.step("ride", bake)
-        if left:
-            raise left.pop()
-        return done
-
+    errors = [DownError()] * (number + failures)
+    plays(fails_first(lambda op: op.step("ride", bake), *errors))
     keys = [uuid.uuid4().hex for _ in range(number)]
     for key in keys:
         assert post(door, key).status_code == 500
