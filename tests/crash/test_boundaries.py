@@ -19,6 +19,7 @@ from django.db.models.functions import Now
 from django_idempotency.models import IdempotencyRecord, Status
 from django_idempotency.storage.dialects import dialect_of
 from tests.conftest import atomic_requests_on
+from tests.support.patience import HANG_SECONDS
 
 from .boundaries import FAULTS, Boundary, Strike, strikes_at
 from .stories import STORIES, State, Story, clean, look, nonce_of
@@ -29,7 +30,6 @@ pytestmark = [
     pytest.mark.urls(f"{__package__}.urls"),
 ]
 
-_DEADLINE_SECONDS = 5.0
 _PAUSE_SECONDS = 0.005
 # A test with this many failures goes no further.
 _ENOUGH = 5
@@ -119,7 +119,7 @@ def let_the_lease_run_out(state: State) -> None:
 
 def retried(story: Story, request: Request, state: State) -> Reply:
     """The final reply, asked for by a client who comes back as he is told."""
-    deadline = time.monotonic() + _DEADLINE_SECONDS
+    deadline = time.monotonic() + HANG_SECONDS
     while (reply := send(request)).status in (409, 503):
         assert time.monotonic() < deadline, "the key is stuck"
         if not story.is_atomic:

@@ -14,12 +14,12 @@ from django_idempotency.models import (
     IdempotencyStep,
     Status,
 )
+from tests.support.patience import until
 
 from .victim import Reply, Request
 
 Finish = Callable[[Request], Reply]
 
-_DEADLINE_SECONDS = 10.0
 # In a storm an operation may be taken up in vain six times, after which it waits for a minute.
 _PATIENCE_SECONDS = 150.0
 # In progress, of unknown outcome for now, not finished yet: come again.
@@ -34,13 +34,14 @@ def let_the_lease_run_out() -> None:
 
 def by_the_client(request: Request) -> Reply:
     """The final reply, asked for by a client who comes back as told."""
-    deadline = time.monotonic() + _DEADLINE_SECONDS
     let_the_lease_run_out()
-    while not (reply := request.send()).is_final:
-        assert reply.status in _NOT_YET, reply
-        assert time.monotonic() < deadline, "the operation is stuck"
-        time.sleep(0.01)
-    return reply
+
+    def final() -> Reply | None:
+        reply = request.send()
+        assert reply.is_final or reply.status in _NOT_YET, reply
+        return reply if reply.is_final else None
+
+    return until(final, "the operation is stuck")
 
 
 def by_the_completer(request: Request) -> Reply:
@@ -60,11 +61,12 @@ def run_the_completer() -> list[Completion]:
 
 
 def _completed(pk: UUID) -> Completion:
-    deadline = time.monotonic() + _DEADLINE_SECONDS
-    # On SQLite any other writer, the statistics' for one, makes it look busy.
-    while (done := complete("default", pk).completion) is Completion.BUSY:
-        assert time.monotonic() < deadline, "somebody is busy with it"
-    return done
+    def done() -> Completion | None:
+        # On SQLite any other writer, the statistics' for one, makes it look busy.
+        completion = complete("default", pk).completion
+        return None if completion is Completion.BUSY else completion
+
+    return until(done, "the operation stays busy")
 
 
 #: Where a worker is killed before something the client finishes its order, and where it is killed

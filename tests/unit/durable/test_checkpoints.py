@@ -140,8 +140,8 @@ def nearly_over() -> None:
 
 
 def about(duration: timedelta) -> Any:
-    """That long, give or take what the test itself needs."""
-    return pytest.approx(duration, abs=timedelta(seconds=5))
+    """That long, give or take more than the test needs on any machine."""
+    return pytest.approx(duration, abs=timedelta(seconds=25))
 
 
 BEATS: dict[str, Callable[[Any], Any]] = {
