@@ -49,7 +49,7 @@ def age(**times: timedelta) -> None:
 def test_late_release_after_a_takeover_leaves_the_new_owner_alone(
     key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The view failed; before its late release somebody else took the key over, and finished."""
+    """The view failed; before its late release another request took the key over and finished."""
     with stopped_before(monkeypatch, "late release", "/function/?act=crash", key) as (gate, first):
         age(claimed_at=timedelta(seconds=5))
         found = Store("default").read(IdempotencyRecord.objects.get().pk)
@@ -71,7 +71,7 @@ def _same(found: Any) -> Intent:
 
 
 def test_late_release_of_a_commit_in_flight_leaves_it_alone(key: str) -> None:
-    """Guarded by the token alone, it would free a key whose COMMIT lands a moment later."""
+    """If only the token guarded it, it would free a key whose COMMIT lands a moment later."""
     claim = obtain(Store("default"), an_intent(key), Policy())
     assert isinstance(claim, Claim)
     released: list[bool] = []
@@ -90,7 +90,7 @@ def _late(claim: Claim) -> bool:
     return Claim(Store("default"), claim.id, claim.terms, joined=False).release_late("late")
 
 
-def test_owner_who_meets_a_prober_waits_for_him(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_owner_that_meets_a_prober_waits(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Locked is not lost: a prober looks at the row in the very moment the owner begins."""
     with stopped_before(monkeypatch, "begin", "/function/", key) as (gate, owner):
         with transaction.atomic():

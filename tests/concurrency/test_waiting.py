@@ -25,7 +25,7 @@ PATH = "/function/"
 def test_waiters_whose_owner_dies_take_over_once(
     waiters: int, key: str, settings: Settings
 ) -> None:
-    """One of them runs, nobody is fenced off, everybody gets that one reply."""
+    """One of them runs, none is fenced off, and all get that one reply."""
     settings.IDEMPOTENCY_WAIT = timedelta(seconds=60)
     settings.IDEMPOTENCY_MAX_WAITERS = waiters
     with worker("in-view", key, PATH) as owner, ThreadPoolExecutor(waiters) as pool:
@@ -36,7 +36,7 @@ def test_waiters_whose_owner_dies_take_over_once(
         results = [reply.result() for reply in replies]
         waited = time.monotonic() - killed
     assert Order.objects.count() == 1
-    assert effects.count() == 2  # that of the owner who died, and of the one who took over
+    assert effects.count() == 2  # one of the owner that died, one of the waiter that took over
     assert {result.status_code for result in results} == {201}
     assert len({result.content for result in results}) == 1
     assert [result.get("Idempotent-Replayed") for result in results].count(None) == 1
@@ -85,9 +85,7 @@ def test_waiting_for_a_running_owner_is_bounded(
 
 
 @pytest.mark.parametrize("seats", [0, 2])
-def test_waiters_over_the_cap_are_refused_while_the_owner_runs(
-    seats: int, key: str, settings: Settings
-) -> None:
+def test_waiters_over_the_cap_are_refused_at_once(seats: int, key: str, settings: Settings) -> None:
     """The pool of threads is not theirs to fill."""
     settings.IDEMPOTENCY_WAIT = timedelta(seconds=60)
     settings.IDEMPOTENCY_MAX_WAITERS = seats
@@ -104,7 +102,7 @@ def test_waiters_over_the_cap_are_refused_while_the_owner_runs(
 
 
 def test_seats_are_given_back(key: str, settings: Settings) -> None:
-    """Whatever became of the waiter."""
+    """A waiter that got its 409 leaves its place to the next."""
     settings.IDEMPOTENCY_WAIT = timedelta(milliseconds=120)
     settings.IDEMPOTENCY_MAX_WAITERS = 1
     with worker("in-view", key, PATH):

@@ -80,7 +80,7 @@ def closing(post: Post, *args: Any, **kwargs: Any) -> HttpResponse:
         connections.close_all()
 
 
-def test_duplicate_in_flight_is_answered_while_the_first_runs(
+def test_duplicate_in_flight_is_answered_at_once(
     door: str, key: str, post: Post, busy: Kitchen
 ) -> None:
     """409 and Retry-After: if it waited for the first, it would get a 201."""

@@ -76,7 +76,7 @@ def check_reply(story: Story, strike: Strike, report: Report) -> None:
     """The faulted request came to its fault, and its sender can make sense of the answer."""
     status = report.reply.status
     assert report.missed == []
-    # Nobody but us closes SQLite's handle under Django, who calls that a programming error.
+    # Only these tests close SQLite's handle under Django, which calls that a programming error.
     closed = {500} if connection.vendor == "sqlite" and strike.fault in ("drop", "lose") else set()
     if report.began:
         assert status in {story.status, 500, 503}
@@ -118,7 +118,7 @@ def let_the_lease_run_out(state: State) -> None:
 
 
 def retried(story: Story, request: Request, state: State) -> Reply:
-    """The final reply, asked for by a client who comes back as he is told."""
+    """The final reply, asked for by a client that retries as the refusals say."""
     deadline = time.monotonic() + HANG_SECONDS
     while (reply := send(request)).status in (409, 503):
         assert time.monotonic() < deadline, "the key is stuck"

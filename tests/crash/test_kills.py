@@ -114,7 +114,7 @@ def test_killed_in_the_view_needs_no_grace(
 
 @pytest.mark.parametrize("door", DOORS)
 def test_killed_after_commit_replays(door: str, key: str, send: Post) -> None:
-    """The effect is there, and so is the reply nobody got."""
+    """The effect is there, and so is the reply that was never sent."""
     with worker("after-commit", key, door) as process:
         kill(process)
     response = send(door, key)

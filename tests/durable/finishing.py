@@ -1,4 +1,4 @@
-"""Who finishes an order that was cut off: its client, who asks again, or the completer."""
+"""Two ways to finish an order that was cut off: its client asks again, or a completer runs."""
 
 import time
 from collections.abc import Callable
@@ -27,13 +27,13 @@ _NOT_YET = (409, 503)
 
 
 def let_the_lease_run_out() -> None:
-    """Whoever died is known to be dead."""
+    """From now on, dead workers are known to be dead."""
     running = IdempotencyRecord.objects.filter(status=Status.IN_PROGRESS)
     running.update(lease_expires_at=Now())
 
 
 def by_the_client(request: Request) -> Reply:
-    """The final reply, asked for by a client who comes back as told."""
+    """The final reply, asked for by a client that retries as the refusals say."""
     let_the_lease_run_out()
 
     def final() -> Reply | None:
@@ -45,9 +45,9 @@ def by_the_client(request: Request) -> Reply:
 
 
 def by_the_completer(request: Request) -> Reply:
-    """The same after a completer was there: what it left is the reply.
+    """The same after a completer has run: its result is the reply.
 
-    An order whose worker died before its request was stored is its client's to repeat.
+    Only the client can repeat an order whose worker died before the request was stored.
     """
     let_the_lease_run_out()
     run_the_completer()
@@ -75,9 +75,9 @@ FINISH: dict[str, Finish] = {"before": by_the_client, "after": by_the_completer}
 
 
 def unfinished() -> int:
-    """How many operations somebody has to work at.
+    """How many operations are neither finished nor free of work.
 
-    A worker who died over the claim has done nothing and stored nothing: what he left is a key that
+    A worker that died right after its claim has recorded no step and stored no request: the key
     waits for its client, as if the request had never arrived.
     """
     begun = Exists(IdempotencyStep.objects.filter(record=OuterRef("pk")))
@@ -87,7 +87,7 @@ def unfinished() -> int:
 
 
 def seconds_until_all_is_finished() -> float:
-    """What the completers need, without anybody's help."""
+    """The seconds that the completers need without any client."""
     began = time.monotonic()
     while unfinished() or IdempotencyEnvelope.objects.exists():
         assert time.monotonic() - began < _PATIENCE_SECONDS, f"{unfinished()} are not finished"

@@ -33,7 +33,7 @@ def test_second_version_finishes_what_the_first_began(
             while len(provider.ledger("charges")) < ORDERS and not all(map(Future.done, cut_off)):
                 time.sleep(0.05)
             first.kill()
-            # Some may have been told already that it takes longer.
+            # Some may have got the refusal that says to come back later.
             assert {sent.result().status for sent in cut_off} <= {0, 503}
         provider.turn("pickups", "well")
         provider.hurry()

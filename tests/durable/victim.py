@@ -66,15 +66,15 @@ class Reply:
 
     @property
     def is_final(self) -> bool:
-        """Whether nobody need ask again."""
+        """Whether there is no need to ask again."""
         return self.status in (201, 402) or self.code == OperationFailedError.code
 
 
 @dataclass(frozen=True, slots=True)
 class Errand:
-    """What a worker is to do, in which version of the shop, and what befalls it.
+    """What a worker is to do, in which version of the shop, and the faults that meet it.
 
-    Without a request it is a completer, who takes up all that is stored.
+    Without a request it is a completer, which takes up all that is stored.
     """
 
     request: Request | None = None
@@ -118,22 +118,22 @@ def done_by_a_worker(errand: Errand) -> list[Boundary] | None:
 
 
 def crossed(errand: Errand) -> list[Boundary]:
-    """Every boundary on the way of an errand that nothing befalls."""
+    """Every boundary on the way of an errand without a fault."""
     found = done_by_a_worker(errand)
     assert found
     return found
 
 
 def kill_a_worker(errand: Errand) -> None:
-    """Let a worker die of what befalls it on its errand."""
+    """Kill a worker on its errand."""
     assert done_by_a_worker(errand) is None
 
 
 def kills(boundaries: Sequence[Boundary]) -> Iterator[Strike]:
     """Each kill before and after a boundary at which something is sent.
 
-    What raises is left by an exception: after it is before the next. So is after AUTOCOMMIT, which
-    only MariaDB is told: it comes after each COMMIT.
+    Where a boundary raised, a kill after it is the kill before the next one. So it is after
+    AUTOCOMMIT, which only MariaDB gets and which follows each COMMIT.
     """
     for number, boundary in enumerate(boundaries, 1):
         if not boundary.is_sent or boundary.word == "AUTOCOMMIT":

@@ -22,7 +22,7 @@ def running() -> Iterator[Provider]:
 
 @pytest.fixture
 def provider(running: Provider, settings: Settings) -> Provider:
-    """The one the shop asks."""
+    """The provider that the shop calls."""
     running.reset()
     settings.SHOP_PROVIDER_URL = running.address
     return running

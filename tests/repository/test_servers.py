@@ -114,7 +114,7 @@ def test_second_server_takes_another_port(kind: str, running: servers.Server) ->
 
 
 def test_taken_port_is_replaced(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A port that somebody takes before the server binds it costs a second attempt, not the run."""
+    """A port that is taken before the server binds it costs a second attempt, not the run."""
     *behind, server = chosen(kind)
     with ExitStack() as stack:
         for other in behind:
@@ -255,6 +255,6 @@ def test_missing_programs_are_told_apart_from_a_failing_command(
 
 
 def test_missing_program_names_the_remedy() -> None:
-    """Who lacks a program learns how to get it."""
+    """The error says how to get a missing program."""
     with pytest.raises(servers.ServerUnavailableError, match="apt install cake-server"):
         installed("caked", remedy="apt install cake-server")

@@ -69,7 +69,7 @@ def within_bounds() -> Iterator[None]:
     """A failover that takes longer than a test can wait for is a failure."""
     start = time.monotonic()
     yield
-    # It takes 1 to 3 seconds on an idle machine; an election that nobody wins, 4 more.
+    # It takes 1 to 3 seconds on an idle machine; an election without a winner, 4 more.
     assert time.monotonic() - start < HANG_SECONDS
 
 
@@ -102,7 +102,7 @@ def test_command_sees_the_address_and_no_database() -> None:
     ids=["neither", "redis", "both"],
 )
 def test_servers_are_those_asked_for(arguments: list[str], kinds: list[type]) -> None:
-    """A database is the default only for who names no server at all."""
+    """A database is the default only if no server is named."""
     options = parse([*arguments, "--", "true"])
     assert [type(server) for server in all_chosen(options)] == kinds
 
@@ -224,7 +224,7 @@ def test_sentinels_name_the_master(sentinel: Sentinel) -> None:
 
 
 def crash(server: Valkey, wait: Callable[[], Valkey]) -> Valkey:
-    """Lose a master for good; who replaces it, and it itself is started again."""
+    """Lose a master; the server that replaces it, after the old one was started again."""
     server.crash()
     replacement = wait()
     server.start()
@@ -232,7 +232,7 @@ def crash(server: Valkey, wait: Callable[[], Valkey]) -> Valkey:
 
 
 def freeze(server: Valkey, wait: Callable[[], Valkey]) -> Valkey:
-    """Lose a master for a while; who replaces it."""
+    """Lose a master for a while; the server that replaces it."""
     with server.frozen():
         return wait()
 

@@ -66,7 +66,7 @@ def left(key: str = "key", **changes: Any) -> IdempotencyRecord:
 
 
 def abandoned(key: str = "key", **changes: Any) -> IdempotencyRecord:
-    """An operation whose owner said nothing more, and whose lease ended half a minute ago."""
+    """An operation whose owner is gone, and whose lease ended half a minute ago."""
     ended = datetime.now(UTC) - timedelta(seconds=30)
     return running(key, **{"atomic": False, "lease_expires_at": ended, **changes})
 
@@ -105,7 +105,7 @@ def page_of(record: IdempotencyRecord) -> str:
 
 
 def client_of(*permissions: str) -> Client:
-    """Somebody who has these permissions and no others."""
+    """The client of a user with these permissions and no others."""
     client = Client()
     client.force_login(staff(*permissions))
     return client
@@ -114,14 +114,14 @@ def client_of(*permissions: str) -> Client:
 def act(
     client: Client, action: str, *records: IdempotencyRecord, url: str = LIST, **data: str
 ) -> Any:
-    """Run an action on these records; she is sure."""
+    """Run an action on these records, and confirm it."""
     chosen = [str(record.pk) for record in records]
     sent = {"action": action, "_selected_action": chosen, "post": "yes", **data}
     return client.post(url, sent, follow=True)
 
 
 def decide(client: Client, record: IdempotencyRecord, name: str, **data: Any) -> Any:
-    """Press a button of the record's page; she is sure, unless ``data`` say ``post=None``."""
+    """Press a button of the record's page, and confirm it unless ``data`` say ``post=None``."""
     url = reverse(f"admin:django_idempotency_idempotencyrecord_{name}", args=[record.pk])
     sent = {key: value for key, value in {"post": "yes", **data}.items() if value is not None}
     return client.post(url, sent, follow=True)

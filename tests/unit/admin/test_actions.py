@@ -1,4 +1,4 @@
-"""Expire, release, delete: asked first, done in batches, refused where somebody lives."""
+"""Expire, release, delete: asked first, done in batches, refused where the owner lives."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -48,12 +48,12 @@ def owner(admin: Client, stuck: IdempotencyRecord) -> Iterator[BaseDatabaseWrapp
 
 
 def expired() -> set[str]:
-    """The keys whose records answer no more."""
+    """The keys whose records have expired."""
     return {record.key for record in IdempotencyRecord.objects.all().expired()}
 
 
 def test_expired_key_runs_anew(admin: Client, key: str, post: Post) -> None:
-    """The effect happens once more, and the log says who wanted it."""
+    """The effect happens once more, and the log names the user."""
     post("/function/", key)
     response = act(admin, "expire", IdempotencyRecord.objects.get())
     assert told(response) == ["1 key expired."]
@@ -152,7 +152,7 @@ def test_all_matching_are_done_in_batches(admin: Client, monkeypatch: pytest.Mon
 
 
 def test_long_work_asks_whether_to_go_on(admin: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A request must come to an end; the next one goes on behind it."""
+    """A request must come to an end; the next one goes on after the last record."""
     monkeypatch.setattr(actions, "BATCH", 2)
     monkeypatch.setattr(actions, "PATIENCE_SECONDS", -1.0)
     records = [made(f"key-{number}") for number in range(5)]

@@ -32,7 +32,7 @@ def nothing_counted() -> None:
 
 @pytest.fixture
 def operator() -> Client:
-    """Somebody who may see the dashboard and nothing else."""
+    """A user who may see the dashboard and nothing else."""
     client = Client()
     client.force_login(staff("view_idempotencycount"))
     return client

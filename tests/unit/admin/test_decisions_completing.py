@@ -1,4 +1,4 @@
-"""The completer at the press of a button: asked first, told what came of it, and logged."""
+"""The completer at the press of a button: confirmed, reported on, and logged."""
 
 import threading
 from datetime import UTC, datetime, timedelta
@@ -32,7 +32,7 @@ NOTHING = "There is nothing to finish any more."
 
 @pytest.fixture
 def admin(admin: Client) -> Client:
-    """A superuser's client, to whom the errors of other requests are no concern."""
+    """A superuser's client that does not raise the exceptions of views."""
     admin.raise_request_exception = False
     return admin
 
@@ -150,7 +150,7 @@ def test_other_permissions_do_not_help(post: Post, key: str, permission: str) ->
 
 
 def test_permission_lets_it_run(post: Post, key: str) -> None:
-    """And the log says who it was."""
+    """And the log names the user."""
     record = unfinished(post, key)
     client = client_of("view_idempotencyrecord", "complete")
     client.raise_request_exception = False
@@ -180,8 +180,8 @@ def test_she_is_told_what_came_of_it(
     assert message in text
 
 
-def test_operation_of_somebody_who_is_gone_is_given_up(admin: Client, post: Post, key: str) -> None:
-    """Nobody acts in his name any more."""
+def test_operation_of_a_user_who_is_gone_is_given_up(admin: Client, post: Post, key: str) -> None:
+    """Nothing runs in the name of a deleted user."""
     record = unfinished(post, key)
     IdempotencyEnvelope.objects.update(user_id="4711")
     (text,) = told(press(admin, record))

@@ -1,4 +1,4 @@
-"""What a person found out about a step, recorded while nobody runs its operation."""
+"""What a person found out about a step, recorded while no request runs its operation."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -63,13 +63,13 @@ def in_doubt(post: Post, key: str, service: Service) -> IdempotencyStep:
 
 
 def refused(why: Settled) -> str:
-    """What she is told."""
+    """The message for a refused decision."""
     return f"Nothing was done. {why.reason}"
 
 
 @contextmanager
 def held(record: IdempotencyRecord) -> Iterator[None]:
-    """Somebody else's transaction has the record."""
+    """Another transaction holds the record."""
     other = connection.copy()
     other.set_autocommit(False)
     with other.cursor() as cursor:
@@ -234,8 +234,8 @@ def test_step_of_another_record_is_left(admin: Client) -> None:
     assert told(settle(admin, step, "done")) == [refused(Settled.GONE)]
 
 
-def test_trusted_owner_keeps_his_step(admin: Client) -> None:
-    """His lease has not ended, and he may come to its end."""
+def test_trusted_owner_keeps_its_step(admin: Client) -> None:
+    """Its lease has not ended, so it may still finish."""
     record = running(atomic=False, lease_expires_at=LATER)
     step = step_of(record, status=StepStatus.STARTED)
     assert told(settle(admin, step, "not_done")) == [refused(Settled.RUNNING)]
@@ -245,14 +245,14 @@ def test_trusted_owner_keeps_his_step(admin: Client) -> None:
 
 
 def test_finished_operation_is_left(admin: Client) -> None:
-    """Nobody reads the step any more."""
+    """No attempt will read the step."""
     step = step_of(made())
     assert told(settle(admin, step, "done")) == [refused(Settled.FINISHED)]
 
 
 @pytest.mark.usefixtures("atomic_requests")
 def test_dead_owner_is_fenced_off(admin: Client) -> None:
-    """Should he come back, he can neither record nor answer."""
+    """If it comes back, it can neither record nor answer."""
     record = abandoned()
     step = step_of(record, status=StepStatus.STARTED)
     assert told(settle(admin, step, "not_done")) == [NOT_DONE]
@@ -264,8 +264,8 @@ def test_dead_owner_is_fenced_off(admin: Client) -> None:
 
 
 @pytest.mark.parametrize("make", [left, abandoned])
-def test_record_that_somebody_holds_is_left(admin: Client, make: Any) -> None:
-    """He is about to run it, or records a step just now."""
+def test_record_that_is_locked_is_left(admin: Client, make: Any) -> None:
+    """Its holder is about to run it, or records a step just now."""
     step = step_of(make())
     # Django writes down what it shows for the first time, and SQLite has one lock.
     admin.get(page_of(step.record))

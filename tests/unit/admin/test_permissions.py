@@ -1,4 +1,4 @@
-"""Who may look, who may look closer, and who may do what."""
+"""Which permission opens the list, the responses, and each action."""
 
 import pytest
 from django.contrib.admin.models import LogEntry
@@ -35,7 +35,7 @@ def test_viewer_sees_records_and_no_response() -> None:
 
 
 def test_seen_response_is_in_the_log() -> None:
-    """Only when somebody asked for it."""
+    """Only when the user asked for it."""
     client, record = client_of(VIEW, "view_response"), made()
     assert "lemon" not in client.get(page_of(record)).content.decode()
     assert not LogEntry.objects.exists()
@@ -65,7 +65,7 @@ def test_action_needs_its_own_permission(action: str) -> None:
 
 @pytest.mark.parametrize("action", ACTIONS)
 def test_action_is_in_the_log(action: str) -> None:
-    """Who, what, and to which record."""
+    """The user, the action, and the record."""
     record = {
         "expire": made,
         "release": running,
@@ -95,6 +95,6 @@ def test_record_is_not_changed_by_a_form(admin: Client) -> None:
 
 @pytest.mark.parametrize("lookup", ["response_body__startswith", "scope__startswith", "key"])
 def test_url_narrows_by_filters_only(lookup: str) -> None:
-    """Whoever may not see a response could guess it, letter by letter."""
+    """Otherwise a user who may not see a response could guess it, letter by letter."""
     made()
     assert client_of(VIEW).get(LIST, {lookup: "{"}).status_code == 400

@@ -208,7 +208,7 @@ def test_pages_lead_to_the_end_and_back(admin: Client, monkeypatch: pytest.Monke
 def test_later_page_neither_counts_nor_skips(
     admin: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It begins behind the record before it, and the filters stay."""
+    """It begins after the last record of the page before, and the filters stay."""
     monkeypatch.setattr(IdempotencyRecordAdmin, "list_per_page", 2)
     for number in range(5):
         made(f"key-{number}")
@@ -227,7 +227,7 @@ def test_later_page_neither_counts_nor_skips(
 
 
 def test_order_is_not_for_the_url_to_say(admin: Client) -> None:
-    """A million rows are not sorted because somebody asks for it."""
+    """No URL makes the database sort a million rows."""
     made("a", expires_at=SOON)
     made("b", expires_at=PAST)
     assert keys(admin, o="1") == ["a", "b"]

@@ -1,4 +1,4 @@
-"""The page of one record: its timeline, its response as plain text, who may have the key next."""
+"""The page of one record: its timeline, its response as plain text, and the key's next user."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -42,7 +42,7 @@ def test_timeline_of_a_completed_record(admin: Client) -> None:
 
 
 def test_timeline_of_a_released_record(admin: Client) -> None:
-    """The release follows its claim; when, nobody wrote down."""
+    """The release follows its claim; its time is not recorded."""
     record = released(error="ValueError")
     assert ("Release", "ValueError", True) in moments(admin, record)
     page = admin.get(page_of(record)).content.decode()
@@ -89,7 +89,7 @@ def test_headers_and_body_are_shown_on_demand(admin: Client) -> None:
 
 
 def test_page_without_a_response_shows_none(admin: Client) -> None:
-    """Whoever asks."""
+    """Not even for a superuser."""
     assert "None is stored." in admin.get(page_of(running()) + "?response=1").content.decode()
 
 

@@ -37,7 +37,7 @@ def read(client: Client, record: IdempotencyRecord, query: str = "") -> str:
 
 
 def titles(client: Client, record: IdempotencyRecord) -> list[str]:
-    """What the timeline tells, in its order; of steps their names."""
+    """The entries of the timeline, in its order; steps by their names."""
     response: Any = client.get(page_of(record))
     return [m.step.name if m.step else str(m.title) for m in response.context["timeline"]]
 
@@ -87,7 +87,7 @@ def test_duration_has_the_unit_that_fits(admin: Client, took: timedelta, words: 
 
 
 def test_outputs_are_for_those_who_may_see_responses() -> None:
-    """On demand, and the log says who looked."""
+    """On demand, and the log names the user."""
     record = left()
     done(record, "charge")
     assert client_of(VIEW, "complete").get(page_of(record) + "?outputs=1").status_code == 403
@@ -100,7 +100,7 @@ def test_outputs_are_for_those_who_may_see_responses() -> None:
 
 
 def test_outputs_of_no_step_are_not_logged(admin: Client) -> None:
-    """Nobody saw anything."""
+    """Nothing was shown."""
     record = left()
     step_of(record)
     assert "?outputs=1" not in read(admin, record, "?outputs=1")
@@ -108,7 +108,7 @@ def test_outputs_of_no_step_are_not_logged(admin: Client) -> None:
 
 
 def test_output_is_decoded(admin: Client, settings: Settings) -> None:
-    """Or said to be what nobody can read."""
+    """Or the page says that it cannot be decoded."""
     settings.IDEMPOTENCY_BODY_CODEC = "gzip"
     output, codec = codecs.encode(json.dumps("cake" * 400).encode())
     record = left()
@@ -175,7 +175,7 @@ def test_mark_of_the_protocol_is_no_error(admin: Client, mark: str) -> None:
 
 
 def test_stored_request_is_described(admin: Client) -> None:
-    """When it is due, how often it was tried, by whom it was sent; never what is in it."""
+    """When it is due, how often it was tried, which user sent it; never its content."""
     record = left()
     stored_for(record, error="DownError")
     page = read(admin, record)
@@ -205,7 +205,7 @@ def test_given_up_operation_says_so(admin: Client) -> None:
 
 
 def test_accepted_operation_is_not_stale(admin: Client) -> None:
-    """Nobody has begun to run it, so nobody left it."""
+    """It has not begun to run, so no worker has left it."""
     record = abandoned(attempts=0)
     stored_for(record)
     assert titles(admin, record)[:2] == ["First request", "Accepted"]
@@ -217,8 +217,8 @@ def test_accepted_operation_is_not_stale(admin: Client) -> None:
     assert listed.context["cl"].result_list == []
 
 
-def test_step_in_doubt_has_buttons_for_who_may_decide() -> None:
-    """The others read that nobody knows."""
+def test_step_in_doubt_has_buttons_for_users_who_may_decide() -> None:
+    """All others read that the outcome is unknown."""
     record = left()
     step_of(record)
     page = read(client_of(VIEW, "complete"), record)
@@ -242,7 +242,7 @@ def test_step_in_doubt_has_buttons_for_who_may_decide() -> None:
 def test_only_a_step_in_doubt_has_buttons(
     admin: Client, status: StepStatus, record: Any, is_over: bool
 ) -> None:
-    """Begun or unknown, and nobody runs its operation."""
+    """Begun or unknown, while no request runs its operation."""
     owner = record()
     step_of(owner, status=status)
     in_doubt = is_over and status in (StepStatus.STARTED, StepStatus.UNKNOWN)
@@ -260,8 +260,8 @@ def test_only_a_step_in_doubt_has_buttons(
     ],
     ids=["released", "stale", "running"],
 )  # fmt: skip
-def test_completer_has_a_button_where_nobody_runs(make: Any, has_button: bool) -> None:
-    """And where there is something to go on with, for who may."""
+def test_completer_has_a_button_where_nothing_runs(make: Any, has_button: bool) -> None:
+    """If there is a stored request, for users who may complete it."""
     owner, allowed = make(), client_of(VIEW, "complete")
     assert "Run the completer" not in read(allowed, owner)
     stored_for(owner)

@@ -127,7 +127,7 @@ def test_operation_of_another_database_is_finished_there(key: str, post: Post) -
 
 
 def test_coroutine_is_finished(key: str, post: Post) -> None:
-    """By a completer that is none."""
+    """The completer itself is no coroutine."""
     service = Service(DownError())
 
     async def ask(**kwargs: Any) -> Any:
@@ -251,7 +251,7 @@ def test_taking_up_by_hand_needs_no_time_to_have_come(key: str, post: Post) -> N
 def test_last_try_that_meets_another_one_is_no_try(
     key: str, post: Post, settings: Settings
 ) -> None:
-    """Somebody runs it: nothing is given up."""
+    """Another request runs it: nothing is given up."""
     settings.IDEMPOTENCY_COMPLETER_ATTEMPTS = 1
     interrupted(key, post)
     minute = UtcNow() + timedelta(minutes=1)
@@ -263,7 +263,7 @@ def test_last_try_that_meets_another_one_is_no_try(
 
 
 def test_two_completers_take_up_an_operation_once(key: str, post: Post) -> None:
-    """Whoever read the row before the other took it up."""
+    """One of them read the row before the other took it up."""
     ride = interrupted(key, post)
     row = envelope()
     IdempotencyEnvelope.objects.update(tries=1)
@@ -273,7 +273,7 @@ def test_two_completers_take_up_an_operation_once(key: str, post: Post) -> None:
 
 
 def client_of(user: User, **options: Any) -> Client:
-    """A browser in which somebody is logged in."""
+    """The client of a user who is logged in."""
     client = Client(raise_request_exception=False, **options)
     client.force_login(user)
     return client
@@ -412,7 +412,7 @@ def test_operation_that_failed_for_good_is_final(key: str, post: Post) -> None:
 
 
 def test_operation_that_failed_before_its_client_left_is_final(key: str, post: Post) -> None:
-    """Its client was told, and its request is thrown away."""
+    """Its client got the refusal, and its request is thrown away."""
     plays(lambda op: op.call("ship", Service(DeclinedError()), fatal=FATAL))
     assert code(post("/kept/", key)) == "idempotency_operation_failed"
     if IdempotencyEnvelope.objects.exists():
@@ -441,7 +441,7 @@ def test_failure_that_the_view_answers_is_an_outcome(key: str, post: Post) -> No
 def test_answer_without_an_outcome_is_the_client_s_to_mend(
     raised: bool, key: str, post: Post
 ) -> None:
-    """No completer makes a good request of a bad one."""
+    """A completer cannot correct a bad request."""
     fails = fails_first()
 
     @plays
@@ -508,7 +508,7 @@ def test_unknown_outcome_is_asked_for_until_it_is_known(key: str, post: Post) ->
 
 @pytest.mark.parametrize("dies", [False, True], ids=["released", "stale"])
 def test_unfinished_operation_does_not_expire(dies: bool, key: str, post: Post) -> None:
-    """No completer ran for days: it goes on behind its last step all the same."""
+    """No completer ran for days: it still resumes after its last step."""
     interrupted(key, post)
     expire()
     if dies:
@@ -606,7 +606,7 @@ def test_attempt_that_cannot_hold_its_record_is_no_refusal(
 
 
 def test_attempt_that_was_fenced_off_leaves_the_request_to_the_other(key: str, post: Post) -> None:
-    """Who was faster has failed meanwhile: the operation is not finished."""
+    """The faster attempt has failed meanwhile: the operation is not finished."""
     interrupted(key, post)
 
     @plays
@@ -704,10 +704,10 @@ SPOILERS: dict[str, Any] = {"hook": None, "empty": _spoil, "no JSON": _garble}
 
 
 @pytest.mark.parametrize("spoil", SPOILERS.values(), ids=SPOILERS)
-def test_operation_that_cannot_be_made_again_stops_nobody_else(
+def test_operation_that_cannot_be_made_again_stops_no_other(
     spoil: Any, key: str, post: Post, settings: Settings
 ) -> None:
-    """It is pending; those behind it are finished."""
+    """It is pending; the later ones are finished."""
     plays(Ride(*[DownError()] * 3))
     for number in range(3):
         assert post("/kept/", f"{key}{number}").status_code == 500

@@ -32,7 +32,7 @@ from tests.support.stage import (
 
 pytestmark = ON_STAGE
 
-# What nobody has ordered: its delivery fails the COMMIT, or the INSERT on MariaDB.
+# An order that does not exist: its delivery fails the COMMIT, or the INSERT on MariaDB.
 NO_ORDER = 2**31 - 1
 
 
@@ -435,7 +435,7 @@ def test_renamed_step_is_found_under_its_former_name(key: str, post: Post) -> No
 
 
 def test_failed_step_that_is_renamed_is_tried_again_under_its_row(key: str, post: Post) -> None:
-    """No second row beside the one of its former name."""
+    """It gets no second row in addition to the one of its former name."""
     flaky = fails_first(bake)
 
     @plays
@@ -623,7 +623,7 @@ def test_attempt_that_ran_out_of_its_retention_still_resumes(key: str, post: Pos
 
 
 def test_attempts_of_a_step_are_counted_over_all_requests(key: str, post: Post) -> None:
-    """Who looks at the row sees how hard it was; each token is that of the attempt."""
+    """The row shows how many there were; its token is that of the last attempt."""
     flaky = fails_first(lambda: None, *[DownError()] * 3)
     tokens: set[uuid.UUID] = set()
 
@@ -642,7 +642,7 @@ def test_attempts_of_a_step_are_counted_over_all_requests(key: str, post: Post) 
 def test_step_inside_a_rolled_back_block_of_an_atomic_view_is_not_taken_for_done(
     key: str, post: Post
 ) -> None:
-    """The view rolled back to its own savepoint; nobody gets the result of rows that are gone."""
+    """The view rolled back to its own savepoint: the result of rows that are gone is not used."""
 
     def rolled_back(op: Any) -> None:
         with transaction.atomic():
@@ -684,7 +684,7 @@ def test_block_that_is_left_early_is_done(keyed: bool, key: str, post: Post) -> 
 
 
 def die_and_ask_again(key: str, post: Post) -> None:
-    """The reply was never saved: the block is recorded, and tells so."""
+    """The reply was never saved, but the block is recorded, and its result is used."""
     answer = ["response_status", "response_headers", "response_body", "completed_at"]
     IdempotencyRecord.objects.update(status=Status.RELEASED, **dict.fromkeys(answer))
     assert outcome(post("/plain/", key)) == Order.objects.get().pk

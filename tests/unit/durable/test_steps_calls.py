@@ -76,7 +76,7 @@ def test_call_that_was_cut_off_is_made_again_with_the_same_key(
 
 
 def test_recorded_call_is_not_made_again(key: str, post: Post) -> None:
-    """The attempt failed behind it."""
+    """The attempt failed after it."""
     service = Service()
     plays(fails_first(lambda op: op.call("charge", service)))
     assert post("/plain/", key).status_code == 500
@@ -230,7 +230,7 @@ def test_other_error_is_the_view_s_own(retry: Retry | None, key: str, post: Post
 def test_retry_of_everything_does_not_retry_what_is_ours(
     on: type[BaseException], key: str, post: Post, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A claim that was lost is lost: 409, and no call."""
+    """The package's own exceptions are not retried: a lost claim is a 409, without a call."""
     service = Service()
 
     @plays

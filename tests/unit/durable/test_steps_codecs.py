@@ -39,7 +39,7 @@ def keys(settings: Settings) -> list[bytes]:
 
 
 def half_done(key: str, post: Post, result: Any = CARD) -> None:
-    """An operation with a step and a call, that failed behind them."""
+    """An operation that failed after a step and a call."""
     service = Service()
 
     @plays
@@ -100,7 +100,7 @@ def test_errors_show_no_more_than_their_class(key: str, post: Post) -> None:
 def test_output_that_cannot_be_read_makes_nothing_run(
     door: str, loss: str, key: str, post: Post, settings: Settings, keys: list[bytes]
 ) -> None:
-    """503: neither the step again nor those behind it; with the right key it goes on."""
+    """503: neither that step nor the later ones run; with the right key it goes on."""
     plays(lambda op: None)
     fails = fails_first()
 
@@ -130,7 +130,7 @@ def test_output_that_cannot_be_read_makes_nothing_run(
 
 
 def test_output_that_is_no_json_any_more_makes_nothing_run(key: str, post: Post) -> None:
-    """Somebody has written into the table."""
+    """The table was changed from outside."""
     half_done(key, post)
     IdempotencyStep.objects.filter(name="ride").update(output=b"{")
     assert post("/plain/", key).status_code in (500, 503)

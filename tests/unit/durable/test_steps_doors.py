@@ -90,7 +90,7 @@ def joined(key: str) -> Any:
 
 
 def test_steps_of_a_joined_claim_are_part_of_its_transaction(key: str) -> None:
-    """Rolled back together; nobody has seen them."""
+    """They are rolled back together."""
 
     @plays
     def act(op: Any) -> Any:

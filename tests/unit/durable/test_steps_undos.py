@@ -59,7 +59,7 @@ class Refunds(Service):
 
 
 class Trip:
-    """A ride, a charge, a parcel, and then somebody says no."""
+    """A ride, a charge, a parcel, and then a service that declines."""
 
     def __init__(self, *errors: Any) -> None:
         self.charges = Service()
@@ -100,7 +100,7 @@ def test_fatal_failure_takes_back_what_was_done_the_last_first(key: str, post: P
 
 @pytest.mark.parametrize("killed", [False, True], ids=["raised", "died"])
 def test_every_later_attempt_comes_to_the_same_end(killed: bool, key: str, post: Post) -> None:
-    """Nobody is asked again, and nothing is taken back twice."""
+    """No service is called again, and nothing is taken back twice."""
     trip = plays(Trip())
     first = post("/plain/", key)
     for _ in range(3):
@@ -158,7 +158,7 @@ def test_undoing_that_was_cut_off_goes_on(
 
 
 def test_undo_that_fails_first_is_tried_again(key: str, post: Post) -> None:
-    """By the next attempt; those behind it wait for it."""
+    """By the next attempt; the undos after it wait for it."""
     trip = plays(Trip(DownError()))
     assert post("/plain/", key).status_code == 500
     assert record().error == "DownError"
@@ -203,7 +203,7 @@ def test_undo_of_a_call_is_retried_as_the_call(key: str, post: Post) -> None:
 
 
 def test_undo_gets_the_result_as_it_was_recorded(key: str, post: Post) -> None:
-    """And its key, and nothing else, whatever the call was told."""
+    """And its key, and nothing else, whatever arguments the call had."""
     given: list[Any] = []
 
     def refund(result: Any, *, idempotency_key: str) -> None:
@@ -292,7 +292,7 @@ def test_view_may_go_on_after_a_failure(key: str, post: Post) -> None:
 def test_fatal_wins_over_retry(
     error: type[Exception], fatal: Any, retry: Retry | None, key: str, post: Post
 ) -> None:
-    """Never again means never: one call, whatever may be retried."""
+    """A fatal error allows one call only, whatever may be retried."""
     service = Service(error())
     plays(lambda op: op.call("charge", service, retry=retry, fatal=fatal))
     for _ in range(2):

@@ -46,7 +46,7 @@ def a_record(status: Status = Status.COMPLETED, **columns: Any) -> IdempotencyRe
 
 
 def make(count: int = 1, using: str = "default", **columns: Any) -> None:
-    """So many of them, each of which expired a second before the last."""
+    """Make so many records, each of which expired a second before the last."""
     for number in range(count):
         given = {"expires_at": UtcNow() - HOUR - timedelta(seconds=number), **columns}
         a_record(**given).save(using=using, force_insert=True)
@@ -60,12 +60,12 @@ def run(*arguments: str, **options: Any) -> str:
 
 
 def facts(*arguments: str) -> dict[str, Any]:
-    """What a command tells a program."""
+    """A command's output as a program reads it."""
     return json.loads(run(*arguments, "--format", "json"))  # type: ignore[no-any-return]
 
 
 def code_of(*arguments: str) -> int:
-    """With which exit code a command refuses."""
+    """The exit code with which a command refuses."""
     with pytest.raises(CommandError) as refused:
         run(*arguments)
     return refused.value.returncode

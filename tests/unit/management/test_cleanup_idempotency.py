@@ -74,7 +74,7 @@ def test_cleanup_keeps_what_expired_lately() -> None:
 
 
 def test_cleanup_pauses_between_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So long."""
+    """For the time that ``--sleep`` says."""
     paused: list[float] = []
     monkeypatch.setattr(cleanup.time, "sleep", paused.append)
     make(3)
@@ -114,7 +114,7 @@ def test_cleanup_leaves_abandoned_operations_and_says_so(batch_size: str) -> Non
 
 
 def test_cleanup_deletes_old_counts() -> None:
-    """Those that no figure needs any more."""
+    """Those that are too old for any figure."""
     for days in (0, 7, 9):
         minute: Any = UtcNow() - timedelta(days=days)
         IdempotencyCount.objects.create(minute=minute, event="replayed", count=1)
@@ -145,7 +145,7 @@ def test_cleanup_never_reads_what_it_has_emptied() -> None:
 
 
 @pytest.mark.skipif(ON_SQLITE, reason="one writer")
-def test_cleanup_skips_what_somebody_holds() -> None:
+def test_cleanup_skips_a_locked_record() -> None:
     """It neither waits for the row nor stops there."""
     make(6)
     held = IdempotencyRecord.objects.order_by("expires_at")[2].pk
@@ -158,7 +158,7 @@ def test_cleanup_skips_what_somebody_holds() -> None:
 
 @pytest.mark.slow
 def test_cleanups_started_together_delete_each_record_once() -> None:
-    """Two processes; what both say they deleted is what there was."""
+    """Two processes: the sum of what they say they deleted is what there was."""
     IdempotencyRecord.objects.bulk_create(
         a_record(expires_at=UtcNow() - HOUR - timedelta(milliseconds=number // 3))
         for number in range(600)
@@ -206,7 +206,7 @@ def test_cleanup_without_a_bar_writes_lines_if_asked(
 
 
 def test_cleanup_ends_at_a_full_second() -> None:
-    """Which SQLite stores with zeros behind it, and Django writes without."""
+    """SQLite stores it with zeros for the microseconds, and Django writes it without."""
     make(9)
     spelt = "2020-01-01 00:00:00" + (".000000" if ON_SQLITE else "")
     with connection.cursor() as cursor:

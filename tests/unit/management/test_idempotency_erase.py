@@ -21,7 +21,7 @@ SECRET = "a-path-and-a-body-nobody-may-find"
 
 
 def dump(alias: str = "default") -> bytes:
-    """Every column of every record, as bytes; SQLite's own dump beside them."""
+    """Every column of every record, as bytes; on SQLite its own dump, too."""
     table = IdempotencyRecord._meta.db_table
     with transaction.atomic(using=alias), connection.cursor() as cursor:
         cursor.execute(f"SELECT * FROM {table}")
@@ -59,7 +59,7 @@ def make_secrets(count: int, **columns: Any) -> None:
 
 
 def test_erased_records_leave_no_byte_in_the_table() -> None:
-    """Of one caller, in batches; everybody else's are as before."""
+    """Of one caller, in batches; all other records are as before."""
     make_secrets(5)
     make_secrets(2, status=Status.RELEASED, fingerprint=SECRET[:32].encode(), scope="user:1 ")
     IdempotencyRecord.objects.filter(scope="user:1 ").update(scope=SCOPE)
@@ -92,7 +92,7 @@ def test_erased_key_is_refused_until_its_retention_is_over(post: Post, key: str,
 
 
 def test_forgotten_key_runs_anew(post: Post, key: str) -> None:
-    """Its record is gone, and everybody else's is not."""
+    """Its record is gone, and no other."""
     post("/function/", key)
     make_secrets(5)
     assert "1 records erased" in run("idempotency_erase", "--scope", "anonymous", "--forget")
@@ -118,7 +118,7 @@ def test_erase_leaves_what_is_in_progress_and_fails(forget: list[str]) -> None:
 
 @pytest.mark.skipif(ON_SQLITE, reason="one writer")
 @pytest.mark.parametrize("forget", [[], ["--forget"]], ids=["erase", "forget"])
-def test_erase_skips_what_somebody_holds(forget: list[str]) -> None:
+def test_erase_skips_a_locked_record(forget: list[str]) -> None:
     """It does not wait, and says that something is left."""
     make(3)
     held = IdempotencyRecord.objects.order_by("id")[1].pk

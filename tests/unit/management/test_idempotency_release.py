@@ -61,7 +61,7 @@ def test_record_that_is_not_released_says_why(
 
 
 def test_refused_release_tells_programs_why() -> None:
-    """On the standard output, beside the exit code."""
+    """On the standard output, in addition to the exit code."""
     output = StringIO()
     with pytest.raises(CommandError, match="no such record"):
         call_command(
