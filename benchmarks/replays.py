@@ -62,19 +62,19 @@ class Insider:
     """One who calls the views of this process, and no middleware."""
 
     def __init__(self) -> None:
-        from django.conf import settings
         from django.test import RequestFactory
 
         from benchmarks import replay_site
+        from django_idempotency import conf
 
-        self._factory, self._site, self._settings = RequestFactory(), replay_site, settings
+        self._factory, self._site, self._conf = RequestFactory(), replay_site, conf
         self.wrong = 0
 
     def ask(self, view: str, key: str = "", *, cache: str = "", replay: bool = False) -> float:
         """The same as a caller's."""
         headers = {"Idempotency-Key": key} if key else {}
         request = self._factory.post("/", b"{}", content_type="text/plain", headers=headers)
-        self._settings.IDEMPOTENCY_CACHE = cache
+        self._conf.cache_alias = lambda: cache
         began = time.perf_counter()
         response = getattr(self._site, view)(request)
         seconds = time.perf_counter() - began

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 from django.core.exceptions import ImproperlyConfigured
+from django.utils.module_loading import import_string
 
 from .. import conf
 
@@ -45,7 +46,7 @@ class UndecodableError(Exception):
 
 
 def _made(path: str) -> Codec:
-    found: Any = conf.imported(SHIPPED.get(path, path))
+    found: Any = import_string(SHIPPED.get(path, path))
     codec: Codec = found() if isinstance(found, type) else found
     for method in ("encode", "decode"):
         if not callable(getattr(codec, method, None)):

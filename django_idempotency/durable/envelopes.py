@@ -21,14 +21,12 @@ from django.http.request import RawPostDataException
 from .. import conf
 from ..codecs import decode, encode
 from ..exceptions import IdempotencyError
-from ..http.requests import http_request
+from ..http.requests import http_request, state_of
 from ..models import IdempotencyEnvelope, UtcNow
 from ..policy import Policy
 from ..storage.values import Intent
 
 logger = logging.getLogger("django_idempotency")
-
-_RESUMED = "_idempotency_resumed"
 
 # What a server hands on of every request, and what says how content is to be read and written.
 _KEPT = (
@@ -175,7 +173,8 @@ def request_of(envelope: Envelope, resumption: Resumption, user: Any) -> WSGIReq
     request = WSGIRequest(environ)
     # As in the first request: a form that is parsed would take it away.
     request.body  # noqa: B018
-    vars(request).update({_RESUMED: resumption, "_dont_enforce_csrf_checks": True})
+    state_of(request).resumption = resumption
+    vars(request)["_dont_enforce_csrf_checks"] = True
     if user is not None:
         _log_in(request, user)
     return request
@@ -196,5 +195,5 @@ def _log_in(request: WSGIRequest, user: Any) -> None:
 
 def resumption_of(request: HttpRequest) -> Resumption | None:
     """What a completer goes on with; None for a client's own request."""
-    resumption: Resumption | None = getattr(http_request(request), _RESUMED, None)
-    return resumption
+    resumption = state_of(request).resumption
+    return resumption if isinstance(resumption, Resumption) else None

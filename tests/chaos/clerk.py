@@ -76,7 +76,7 @@ def recall() -> Recall | None:
     done, forgotten = None, False
     try:
         expired = expire(Upkeep("default"), [record])
-        done, forgotten = bool(expired.ids), expired.is_forgotten
+        done, forgotten = bool(expired.ids), expired.is_invalidated
     except Error:
         connection.close_if_unusable_or_obsolete()
     ended = time.monotonic()

@@ -15,7 +15,7 @@ from django.http import HttpResponse
 from django.test import Client
 
 from django_idempotency.models import IdempotencyRecord, Status
-from django_idempotency.protocol import claims
+from django_idempotency.protocol import rules
 from django_idempotency.storage.dialects import PostgreSQL
 from tests.app import effects
 from tests.app.models import Order
@@ -104,7 +104,7 @@ def test_killed_in_the_view_needs_no_grace(
 ) -> None:
     """PostgreSQL remembers that the owner had locked the row: its age does not matter."""
     monkeypatch.setattr(PostgreSQL, "grace", 3600)
-    monkeypatch.setattr(claims, "_LONGEST_GRACE_SECONDS", 3600)
+    monkeypatch.setattr(rules, "_LONGEST_GRACE_SECONDS", 3600)
     with worker("in-view", key) as process:
         assert send("/function/", key).status_code == 409
         kill(process)

@@ -69,7 +69,7 @@ def test_replay_comes_from_the_cache_until_the_key_is_expired(
     texts = [query["sql"] for query in captured]
     assert not any("idempotencyrecord" in text for text in texts)
     assert len(texts) == (backend == "database")
-    assert expire(Upkeep("default"), [IdempotencyRecord.objects.get().pk]).is_forgotten
+    assert expire(Upkeep("default"), [IdempotencyRecord.objects.get().pk]).is_invalidated
     again = post(DOOR, key)
     assert again.get("Idempotent-Replayed") is None
     assert post(DOOR, key)["Idempotent-Replayed"] == "true"

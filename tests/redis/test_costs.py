@@ -110,7 +110,7 @@ def test_expiry_is_one_round_trip_a_record(
     post(DOOR, key)
     record = IdempotencyRecord.objects.get()
     with costs(between, redis, FORGET, sql=True):
-        assert expire(Upkeep("default"), [record.pk]).is_forgotten
+        assert expire(Upkeep("default"), [record.pk]).is_invalidated
     with costs(between, redis, LOOK, FORGET, FILL, sql=True):
         assert post(DOOR, key).get("Idempotent-Replayed") is None
 

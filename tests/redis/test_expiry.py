@@ -97,7 +97,7 @@ class Race:
         record = record_id("anonymous", self._key)
         done = expire(Upkeep("default"), [record])
         assert done.ids == [record]
-        assert done.is_forgotten
+        assert done.is_invalidated
         self._expired_at = time.monotonic()
 
     def stale(self, key: str, redis: Any) -> int:

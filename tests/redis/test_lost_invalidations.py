@@ -11,7 +11,7 @@ from django.core.cache import caches
 from django.core.management import CommandError, call_command
 from pytest_django import Settings
 
-from django_idempotency.maintenance.cleanup import NotForgottenError, erase
+from django_idempotency.maintenance.cleanup import NotInvalidatedError, erase
 from django_idempotency.maintenance.records import delete, expire
 from django_idempotency.models import IdempotencyRecord
 from django_idempotency.replay_cache import replays as replay_cache
@@ -54,7 +54,7 @@ def test_expiry_says_so(valkey: Valkey, loss: str, first: Reply) -> None:
     with lost(valkey, loss):
         done = expire(Upkeep("default"), [record.pk])
     assert done.ids == [record.pk]
-    assert not done.is_forgotten
+    assert not done.is_invalidated
 
 
 def test_admin_says_so(valkey: Valkey, loss: str, first: Reply, key: str) -> None:
@@ -71,7 +71,7 @@ def test_admin_says_so(valkey: Valkey, loss: str, first: Reply, key: str) -> Non
 @pytest.mark.parametrize("forget", [False, True], ids=["wiped", "forgotten"])
 def test_erasure_says_so(valkey: Valkey, loss: str, first: Reply, forget: bool) -> None:
     """What was erased is erased."""
-    with lost(valkey, loss), pytest.raises(NotForgottenError) as raised:
+    with lost(valkey, loss), pytest.raises(NotInvalidatedError) as raised:
         erase(Upkeep("default"), "anonymous", forget=forget)
     assert raised.value.erased == 1
     assert IdempotencyRecord.objects.filter(response_body__isnull=False).count() == 0
@@ -118,7 +118,7 @@ def test_lost_invalidation_costs_the_life_of_an_entry(
     client = caches["redis"].client
     raw, keys = client.get_client(write=True), [client.make_key(name) for name in names]
     kept = {name: raw.get(name) for name in keys}
-    assert expire(Upkeep("default"), [record.pk]).is_forgotten
+    assert expire(Upkeep("default"), [record.pk]).is_invalidated
     raw.mset(kept)
     assert send(DOOR, key).content == first.content
     with seconds_later(MAX_AGE.total_seconds()):
@@ -130,7 +130,7 @@ def test_frozen_redis_hears_of_the_expiry_when_it_thaws(
 ) -> None:
     """The command that timed out was sent all the same, and is executed late."""
     with lost(valkey, "frozen"):
-        assert not expire(Upkeep("default"), [IdempotencyRecord.objects.get().pk]).is_forgotten
+        assert not expire(Upkeep("default"), [IdempotencyRecord.objects.get().pk]).is_invalidated
     replay_cache._breaker.cache_clear()
     assert send(DOOR, key).get("Idempotent-Replayed") is None
     assert send(DOOR, uuid.uuid4().hex).status_code == 201

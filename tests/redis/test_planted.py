@@ -142,7 +142,7 @@ def test_entry_restored_after_an_expiry_is_not_found(post: Post, key: str, redis
     first, record = completed(post, key)
     name = name_of("entry", record.pk)
     entry = redis.get(name)
-    assert expire(Upkeep("default"), [record.pk]).is_forgotten
+    assert expire(Upkeep("default"), [record.pk]).is_invalidated
     redis.set(name, entry)
     again = post(DOOR, key)
     assert again.get("Idempotent-Replayed") is None
@@ -161,7 +161,7 @@ def test_restored_with_its_marker_it_ends_as_it_said(
     first, record = completed(post, key)
     names = [name_of(place, record.pk) for place in ("marker", "entry")]
     pair = dict(zip(names, redis.mget(names), strict=True))
-    assert expire(Upkeep("default"), [record.pk]).is_forgotten
+    assert expire(Upkeep("default"), [record.pk]).is_invalidated
     redis.mset(pair)
     assert post(DOOR, key).content == first.content
     now = time.time()

@@ -90,10 +90,10 @@ MUTANTS = (
             (
                 "engine/attempts",
                 "                if fate is not Verdict.ROLL_BACK:\n"
-                "                    self.phase = _Phase.SAVE\n"
+                "                    self.phase = Phase.SAVE\n"
                 "                    self._settle(response, fate, last=not others)\n"
-                "                self.phase = _Phase.COMMIT\n",
-                "                self.phase = _Phase.COMMIT\n"
+                "                self.phase = Phase.COMMIT\n",
+                "                self.phase = Phase.COMMIT\n"
                 "        if fate is not Verdict.ROLL_BACK:\n"
                 "            self._settle(response, fate)\n",
             ),
@@ -105,8 +105,8 @@ MUTANTS = (
         (
             (
                 "protocol/claims",
-                "Terms(uuid.uuid4(), attempts,",
-                "Terms(uuid.UUID(int=attempts), attempts,",
+                "Terms(uuid.uuid4(), plan.attempts,",
+                "Terms(uuid.UUID(int=plan.attempts), plan.attempts,",
             ),
         ),
         (ORDERS, CLAIMS),
@@ -154,12 +154,12 @@ MUTANTS = (
     ),
     Mutant(
         "takeover-without-grace",
-        (("protocol/claims", "return found.touched or found.age >= grace", "return True"),),
+        (("protocol/rules", "return found.touched or found.age >= grace", "return True"),),
         (CLAIMS, ORDERS),
     ),
     Mutant(
         "grace-without-doubling",
-        (("protocol/claims", "grace * 2.0 ** (found.attempts - 1)", "grace"),),
+        (("protocol/rules", "grace * 2.0 ** (found.attempts - 1)", "grace"),),
         (ORDERS,),
     ),
     Mutant(
@@ -189,9 +189,9 @@ MUTANTS = (
         "expired-before-status",
         (
             (
-                "protocol/claims",
-                "found.status is not Status.IN_PROGRESS and found.expired",
-                "found.expired",
+                "protocol/rules",
+                "found.status is Status.IN_PROGRESS or not found.expired",
+                "not found.expired",
             ),
         ),
         (CLAIMS, ORDERS),
@@ -221,9 +221,9 @@ MUTANTS = (
         "raised-commit-taken-for-rolled-back",
         (
             (
-                "engine/attempts",
-                "            return self._after_commit_raised(error)\n",
-                "            raise error\n",
+                "engine/recovery",
+                "        Freed.NO: Answer.ASK_THE_RECORD,\n        Freed.UNKNOWN",
+                "        Freed.NO: Answer.RAISE,\n        Freed.UNKNOWN",
             ),
         ),
         (KILLS,),
@@ -264,13 +264,13 @@ MUTANTS = (
         (WAITING,),
     ),
     Mutant(
-        "seats-never-given-back",
+        "waiters-are-counted-for-ever",
         (("protocol/waiting", "self._waiting -= 1", "pass"),),
         (WAITING,),
     ),
     Mutant(
         "unlimited-waiters",
-        (("protocol/waiting", "if self._waiting >= seats:", "if False:"),),
+        (("protocol/waiting", "if self._waiting >= limit:", "if False:"),),
         (WAITING,),
     ),
     Mutant(
@@ -309,7 +309,7 @@ MUTANTS = (
     ),
     Mutant(
         "erased-key-runs-as-another",
-        (("protocol/claims", "    if not found.fingerprint:\n        raise KeyErasedError\n", ""),),
+        (("protocol/rules", "    if not found.fingerprint:\n        raise KeyErasedError\n", ""),),
         ("tests/unit/management/test_idempotency_erase.py",),
     ),
     Mutant(
@@ -429,10 +429,9 @@ MUTANTS = (
         "other-request-goes-on-with-the-steps-of-the-first",
         (
             (
-                "protocol/claims",
-                "    if not (same or step.anew) and store.is_unfinished(intent.id):\n"
-                "        raise KeyReusedError\n",
-                "",
+                "protocol/rules",
+                "not left_nothing or parts.is_unfinished(intent.id)",
+                "not left_nothing",
             ),
         ),
         (STEPS,),
@@ -532,7 +531,7 @@ MUTANTS = (
         (
             (
                 "engine/attempts",
-                "        if self._has_envelope:\n            self.claim.wipe()\n",
+                "        if self.policy.keeps_request:\n            self.claim.wipe()\n",
                 "",
             ),
         ),
@@ -543,7 +542,7 @@ MUTANTS = (
         (
             (
                 "engine/attempts",
-                "transaction.atomic(using=self.alias) if self._has_envelope else nullcontext()",
+                "transaction.atomic(using=self.alias) if has_envelope else nullcontext()",
                 "nullcontext()",
             ),
         ),
@@ -580,8 +579,8 @@ MUTANTS = (
         "completer-that-begins-anew",
         (
             (
-                "protocol/claims",
-                "    if found is None and intent.is_resumed:\n        raise KeyErasedError\n",
+                "protocol/rules",
+                "    if intent.is_resumed:\n        raise KeyErasedError\n",
                 "",
             ),
         ),
@@ -591,11 +590,11 @@ MUTANTS = (
         "unfinished-operation-expires",
         (
             (
-                "protocol/claims",
-                " and found.expired and not intent.is_resumed",
-                " and found.expired",
+                "protocol/rules",
+                " or not found.expired or intent.is_resumed:",
+                " or not found.expired:",
             ),
-            ("protocol/claims", " and store.has_envelope(intent.id)", " and False"),
+            ("protocol/rules", " or not parts.has_envelope(intent.id)", " or True"),
         ),
         (COMPLETER,),
     ),

@@ -15,22 +15,22 @@ pytestmark = [
 
 @pytest.fixture
 def celery_app() -> Any:
-    """An application with a broker in memory, which knows the task as the documentation says."""
+    """An application with a broker in memory, configured as the documentation says."""
     celery = pytest.importorskip("celery")
     app = celery.Celery("tests", broker="memory://", backend="cache+memory://", set_as_current=True)
     app.conf.imports = ["django_idempotency.contrib.celery"]
     app.loader.import_default_modules()
-    # With a receiver of its own, logging is left as pytest has set it up.
+    # A receiver of this signal keeps Celery from changing pytest's logging.
     celery.signals.setup_logging.connect(_leave_logging_alone)
     return app
 
 
 def _leave_logging_alone(**kwargs: Any) -> None:
-    """Receives what Celery asks before it configures the root logger."""
+    """The receiver, which does nothing."""
 
 
 def test_worker_of_celery_deletes_what_is_expired(celery_app: Any) -> None:
-    """By way of its broker; the database is the one it is told."""
+    """The task goes through the broker, and cleans the database that it is given."""
     from celery.contrib.testing.worker import start_worker
 
     make(2)

@@ -19,7 +19,7 @@ HAS_TASKS = find_spec("django.tasks") or find_spec("django_tasks")
 
 @pytest.fixture
 def task(settings: Any) -> Any:
-    """Django's task, run at once."""
+    """Django's task, run immediately."""
     if not HAS_TASKS:
         pytest.skip("needs Django 6.0 or django-tasks")
     package = "django.tasks" if find_spec("django.tasks") else "django_tasks"
@@ -30,14 +30,14 @@ def task(settings: Any) -> Any:
 
 
 def test_django_s_task_deletes_what_is_expired(task: Any) -> None:
-    """And returns how many it were."""
+    """It returns how many records it deleted."""
     make(3)
     result = task.enqueue()
     assert (result.is_finished, result.return_value, count()) == (True, 3, 0)
 
 
 def test_django_s_task_takes_arguments(task: Any) -> None:
-    """Those that JSON can carry."""
+    """All of them can be written as JSON."""
     make(3)
     make(5, using="other")
     assert task.enqueue(using="other", batch_size=2, limit=4).return_value == 4
@@ -45,7 +45,7 @@ def test_django_s_task_takes_arguments(task: Any) -> None:
 
 
 def test_module_of_tasks_can_be_imported_without_them() -> None:
-    """Celery's discovery of tasks imports it on any Django."""
+    """On every version of Django, with or without the backport."""
     script = (
         "import sys, django; sys.modules.update({'django.tasks': None, 'django_tasks': None});"
         " django.setup(); from django_idempotency.contrib import django_tasks as tasks;"
