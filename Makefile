@@ -30,6 +30,10 @@ serve: $(VENV)/.shop ## open the cake shop (user demo, password demo); REDIS=1: 
 
 ##@ Test it
 
+.PHONY: quick
+quick: $(VENV)/.dev ## before each commit, in 90 s: lint, types, layers, the fast tests on SQLite
+	@$(RINGS) --jobs 2 lint types layers quick $(if $(ARGS),-- $(ARGS))
+
 .PHONY: test
 test: $(VENV)/.dev ## all of the rings below, with a summary at the end
 	@$(RINGS) --jobs 2 $(if $(STRICT),--strict) $(if $(ARGS),-- $(ARGS))

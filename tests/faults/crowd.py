@@ -1,14 +1,12 @@
 """Many callers at once, and a caller that repeats its request until it is answered."""
 
-import time
 from collections.abc import Mapping, Sequence
 
 from django.test import Client
 
 from tests.concurrency.owners import Reply
 from tests.concurrency.test_racers import race
-
-PATIENCE_SECONDS = 15
+from tests.support.patience import until
 
 
 def ask(path: str, key: str | None = None, **headers: str) -> Reply:
@@ -37,12 +35,9 @@ def together_at(paths: Mapping[str, str], *, keyed: bool = True) -> dict[str, Re
 
 def until_answered(path: str, key: str, *, status: int = 201) -> Reply:
     """The first reply with this status; the request is repeated as long as clients may do so."""
-    statuses = []
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < deadline:
+
+    def answered() -> Reply | None:
         reply = ask(path, key)
-        if reply.status_code == status:
-            return reply
-        statuses.append(reply.status_code)
-        time.sleep(0.02)
-    raise AssertionError(f"the key is stuck: {statuses[:5]} ... {statuses[-5:]}")
+        return reply if reply.status_code == status else None
+
+    return until(answered, f"no {status} for this key")

@@ -1,7 +1,6 @@
 """Kept and pooled connections across a crash of the database: some 503, one order for each key."""
 
 import json
-import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,6 +15,7 @@ from tests.app import effects
 from tests.app.models import Order
 from tests.concurrency.test_racers import Caller
 from tests.support.live import gunicorn
+from tests.support.patience import until
 from tests.support.servers import DATABASE_VARIABLE, Server
 
 from .own_server import ALIAS, own_server
@@ -82,22 +82,18 @@ def statuses(answers: "dict[str, Future[Answer]]") -> set[int]:
 
 def until_ordered(site: str, path: str, key: str) -> str:
     """The nonce of the first 201."""
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
+
+    def ordered() -> str | None:
         status, nonce = order(site, path, key)
-        if status == 201:
-            return nonce
-        assert status in (409, 503)
-        time.sleep(0.05)
-    raise AssertionError("the key is stuck")
+        assert status in (201, 409, 503)
+        return nonce if status == 201 else None
+
+    return until(ordered, "the key is stuck")
 
 
 def until_running(number: int) -> None:
     """Return when so many views have begun."""
-    deadline = time.monotonic() + 20
-    while effects.count() < number:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    until(lambda: effects.count() >= number, "the views did not begin")
 
 
 def test_crash_of_the_database_costs_retries_only(site: str, pooled: bool, server: Server) -> None:

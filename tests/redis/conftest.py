@@ -16,6 +16,11 @@ from tests.support.servers import REDIS_VARIABLE, ServerUnavailableError, Valkey
 collect_ignore_glob = [] if find_spec("django_redis") else ["test_*.py"]
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """All tests in this folder need a running server."""
+    item.add_marker(pytest.mark.redis)
+
+
 @pytest.fixture(scope="session")
 def valkey() -> Iterator[Valkey]:
     """A running server that a test may freeze and crash; it loses its content then."""

@@ -19,10 +19,7 @@ from tests.app import effects
 from tests.conftest import Post
 from tests.unit.replay_cache.test_replays import DAY, RESPONSE, intent, look
 
-pytestmark = [
-    pytest.mark.redis,
-    pytest.mark.django_db(transaction=True, databases=["default", "other"]),
-]
+pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
 
 DOOR = "/function/"
 TABLE = "replays_in_a_table"

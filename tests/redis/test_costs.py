@@ -27,10 +27,7 @@ from tests.support.servers import REDIS_VARIABLE
 from .conftest import use
 from .relay import Relay, relay
 
-pytestmark = [
-    pytest.mark.redis,
-    pytest.mark.django_db(transaction=True, databases=["default", "other"]),
-]
+pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
 
 DOOR = "/function/"
 #: One command each; Redis also counts those that a script runs.

@@ -28,7 +28,6 @@ from tests.conftest import Post
 from tests.unit.admin import act, client_of, told
 
 pytestmark = [
-    pytest.mark.redis,
     pytest.mark.django_db(transaction=True, databases=["default", "other"]),
     pytest.mark.usefixtures("cached"),
 ]

@@ -15,10 +15,7 @@ from tests.support.servers import ServerUnavailableError, Valkey
 
 from .conftest import use
 
-pytestmark = [
-    pytest.mark.redis,
-    pytest.mark.django_db(transaction=True, databases=["default", "other"]),
-]
+pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
 
 DOOR = "/function/"
 MANY = 300

@@ -25,10 +25,7 @@ from tests.unit.replay_cache.test_replays import seconds_later
 from .conftest import use
 from .test_fence import lost
 
-pytestmark = [
-    pytest.mark.redis,
-    pytest.mark.django_db(transaction=True, databases=["default", "other"]),
-]
+pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
 
 DOOR = "/function/"
 MAX_AGE = timedelta(seconds=30)

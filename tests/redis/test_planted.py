@@ -27,7 +27,6 @@ from tests.conftest import Post
 from .bombs import bomb
 
 pytestmark = [
-    pytest.mark.redis,
     pytest.mark.django_db(transaction=True, databases=["default", "other"]),
     pytest.mark.usefixtures("cached"),
 ]

@@ -13,7 +13,6 @@ from tests.app import effects
 from tests.support.live import gunicorn
 
 pytestmark = [
-    pytest.mark.redis,
     pytest.mark.django_db(transaction=True, databases=["default", "other"]),
     pytest.mark.usefixtures("cached_in_processes"),
 ]

@@ -310,12 +310,12 @@ MUTANTS = (
                 'over = f"expires_at <= {dialect.now}"',
             ),
         ),
-        ("tests/unit/management/test_commands.py", "tests/unit/admin"),
+        ("tests/unit/management/test_cleanup_idempotency.py", "tests/unit/admin"),
     ),
     Mutant(
         "erased-key-runs-as-another",
         (("protocol/rules", "    if not found.fingerprint:\n        raise KeyErasedError\n", ""),),
-        ("tests/unit/management/test_commands.py",),
+        ("tests/unit/management/test_idempotency_erase.py",),
     ),
     Mutant(
         "frees-the-living-by-hand",
@@ -328,7 +328,7 @@ MUTANTS = (
             ("maintenance/records", "if not seems_dead(found, store.dialect.grace):", "if False:"),
             ("storage/dialects/postgresql", " FOR NO KEY UPDATE SKIP LOCKED)", ")"),
         ),
-        ("tests/unit/admin", "tests/unit/management/test_commands.py"),
+        ("tests/unit/admin", "tests/unit/management/test_idempotency_release.py"),
     ),
     Mutant(
         "tells-before-it-is-so",

@@ -31,6 +31,7 @@ from tests.app.urls import urlpatterns as app_urls
 from tests.conftest import Post
 
 pytestmark = [
+    pytest.mark.once,
     pytest.mark.django_db(transaction=True, databases=["default", "other"]),
     pytest.mark.urls(__name__),
 ]

@@ -26,9 +26,9 @@ from django_idempotency.storage.upkeep import Upkeep
 from tests.concurrency.owners import in_thread
 from tests.conftest import Post
 from tests.settings import ISOLATION
-from tests.support.stage import DownError, bake, completed, expire, outcome, plays, runs
+from tests.support.stage import ON_STAGE, bake, completed, expire, fails_first, outcome, plays, runs
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.urls("tests.support.stage")]
+pytestmark = ON_STAGE
 
 NOW = datetime.now(UTC)
 SCOPE = "user:1"
@@ -151,15 +151,7 @@ def test_clean_up_of_many_steps_is_one_of_records(store: Upkeep) -> None:
 
 def test_operation_that_is_cleaned_up_begins_anew(key: str, post: Post, store: Upkeep) -> None:
     """Its old steps are gone."""
-    failures = [DownError()]
-
-    @plays
-    def act(op: Any) -> Any:
-        done = op.step("ride", bake)
-        if failures:
-            raise failures.pop()
-        return done
-
+    plays(fails_first(lambda op: op.step("ride", bake)))
     assert post("/plain/", key).status_code == 500
     expire()
     assert clean_up(store, Sweep()).deleted == 1
@@ -171,15 +163,7 @@ def test_unfinished_operation_is_finished_after_a_clean_up(
     key: str, post: Post, store: Upkeep
 ) -> None:
     """The clean-up leaves its steps and its stored request."""
-    failures = [DownError()]
-
-    @plays
-    def act(op: Any) -> Any:
-        done = op.step("ride", bake)
-        if failures:
-            raise failures.pop()
-        return done
-
+    plays(fails_first(lambda op: op.step("ride", bake)))
     assert post("/kept/", key).status_code == 500
     expire()
     assert clean_up(store, Sweep()).deleted == 0
