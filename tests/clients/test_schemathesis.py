@@ -24,7 +24,7 @@ from testproject.provider.server import open_provider
 EXAMPLES = os.environ.get("IDEMPOTENCY_TEST_EXAMPLES", "3")
 HERE = Path(__file__).parent
 
-pytestmark = pytest.mark.drf
+pytestmark = [pytest.mark.once, pytest.mark.drf]
 
 
 def token_of(shop: Shop) -> str:

@@ -21,7 +21,10 @@ CALLS = int(os.environ.get("IDEMPOTENCY_TEST_CALLS", "30"))
 # Every third answer is lost, so that the answer to a retry may be lost as well.
 NTH = 3
 
-pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
+pytestmark = [
+    pytest.mark.once,
+    pytest.mark.django_db(transaction=True, databases=["default", "other"]),
+]
 
 
 @pytest.fixture

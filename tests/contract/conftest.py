@@ -22,6 +22,11 @@ _FEW = {
 }
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """All tests in this folder say what every door promises."""
+    item.add_marker(pytest.mark.contract)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """With ``--few-doors``, skip the doors that only the full matrix needs."""
     if config.getoption("few_doors"):

@@ -20,6 +20,7 @@ from tests.app.models import Order
 from tests.app.urls import ASYNC
 from tests.conftest import Post, atomic_requests_on
 from tests.support.live import uvicorn
+from tests.support.patience import until
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
 
@@ -74,10 +75,8 @@ def test_async_client_gets_the_first_reply_again(door: str, key: str) -> None:
 
 
 def claimed() -> None:
-    """Return when there is a claim, which takes a moment on a busy machine."""
-    deadline = time.monotonic() + 20
-    while not IdempotencyRecord.objects.exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
+    """Return when a request has been claimed."""
+    until(IdempotencyRecord.objects.exists, "no claim was made")
 
 
 def hang_up(address: str, path: str, key: str, wait: Callable[[], None]) -> None:
@@ -91,12 +90,12 @@ def hang_up(address: str, path: str, key: str, wait: Callable[[], None]) -> None
 
 def post_again(address: str, path: str, key: str) -> httpx.Response:
     """Retry while the first request is running, as clients do."""
-    deadline = time.monotonic() + 20
-    while True:
+
+    def answered() -> httpx.Response | None:
         reply = httpx.post(f"{address}{path}", headers={"Idempotency-Key": key}, timeout=20)
-        if reply.status_code != http.client.CONFLICT or time.monotonic() > deadline:
-            return reply
-        time.sleep(0.05)
+        return None if reply.status_code == http.client.CONFLICT else reply
+
+    return until(answered, "the key is stuck")
 
 
 @pytest.mark.parametrize("path", ["/async-slow/", "/exempt/?act=slow"], ids=["async", "sync"])
@@ -113,6 +112,7 @@ def test_client_that_hangs_up_finds_the_reply_later(path: str, tmp_path: Path) -
     assert all(record.status == Status.COMPLETED for record in IdempotencyRecord.objects.all())
 
 
+@pytest.mark.slow
 def test_dead_server_frees_the_key_with_its_lease(tmp_path: Path, key: str) -> None:
     """No row lock vouches for a coroutine, so a retry gets 409 until the lease is over."""
     with uvicorn(tmp_path) as address:

@@ -12,7 +12,10 @@ from tests.app import effects
 from tests.app.urls import served
 from tests.support.live import gunicorn
 
-pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
+pytestmark = [
+    pytest.mark.once,
+    pytest.mark.django_db(transaction=True, databases=["default", "other"]),
+]
 
 JSON = ("application/json", b'{"cake": "lemon", "candles": 12}')
 FORM = ("application/x-www-form-urlencoded", b"cake=lemon&candles=12")
@@ -42,6 +45,7 @@ def post(address: str, path: str, content_type: str, body: bytes, announced: int
     return int(reply.split()[1])
 
 
+@pytest.mark.slow
 def test_half_a_body_neither_runs_nor_claims_its_key(tmp_path: Path) -> None:
     """400 before the claim, for every kind of body and both frameworks; the whole body runs."""
     runs = 0

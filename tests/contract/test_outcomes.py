@@ -10,7 +10,10 @@ from tests.app.models import Order
 from tests.app.urls import API, DOORS
 from tests.conftest import Post, atomic_requests_on
 
-pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
+pytestmark = [
+    pytest.mark.cached,
+    pytest.mark.django_db(transaction=True, databases=["default", "other"]),
+]
 
 #: act: (status, writes stay, status of the record)
 TABLE = {

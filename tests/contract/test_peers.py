@@ -83,18 +83,15 @@ def closing(post: Post, *args: Any, **kwargs: Any) -> HttpResponse:
 def test_duplicate_in_flight_is_answered_at_once(
     door: str, key: str, post: Post, busy: Kitchen
 ) -> None:
-    """409 and Retry-After, while the first request runs."""
+    """409 and Retry-After: if it waited for the first, it would get a 201."""
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(closing, post, door, key, act="busy")
         assert busy.begun.wait(20)
-        before = time.monotonic()
         again = post(door, key, act="busy")
-        took = time.monotonic() - before
         busy.done.set()
         assert first.result().status_code == 201
     assert effects_were(1)
     assert (again.status_code, again["Retry-After"]) == (409, "1")
-    assert took < 2
 
 
 def test_duplicate_in_flight_may_wait(

@@ -11,7 +11,10 @@ from tests.app.models import Order
 from tests.app.urls import ASYNC, DOORS, served
 from tests.conftest import Post
 
-pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
+pytestmark = [
+    pytest.mark.cached,
+    pytest.mark.django_db(transaction=True, databases=["default", "other"]),
+]
 
 KINDS = {
     "order": 201,

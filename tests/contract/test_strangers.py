@@ -10,7 +10,10 @@ from tests.app.models import Order
 from tests.app.urls import served
 from tests.conftest import Post
 
-pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
+pytestmark = [
+    pytest.mark.cached,
+    pytest.mark.django_db(transaction=True, databases=["default", "other"]),
+]
 
 DOORS = served("/function/", "/mixin/", "/viewset/", "/below/", "/above/", "/class/")
 

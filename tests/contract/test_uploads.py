@@ -17,7 +17,10 @@ MEGABYTE = 1024 * 1024
 CHUNKS = 100
 LIMIT = 16 * MEGABYTE
 
-pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
+pytestmark = [
+    pytest.mark.once,
+    pytest.mark.django_db(transaction=True, databases=["default", "other"]),
+]
 
 
 def multipart(boundary: str, filling: bytes) -> tuple[bytes, bytes]:
@@ -63,6 +66,7 @@ def address(tmp_path: Path) -> Iterator[str]:
         yield found
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads memory from /proc")
 def test_large_uploads_are_compared_without_being_held(
     address: str, key: str, tmp_path: Path

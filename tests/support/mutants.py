@@ -70,7 +70,7 @@ STEP_UPKEEP = "tests/unit/storage/test_upkeep_of_steps.py"
 MUTANTS = (
     Mutant(
         "no-fence",
-        (("storage/statements", "id = %(id)s AND token = %(holder)s", "id = %(id)s"),),
+        (("storage/statements", "id = %(id)s AND token = %(owner)s", "id = %(id)s"),),
         (CLAIMS,),
     ),
     Mutant(
@@ -134,9 +134,9 @@ MUTANTS = (
         (
             (
                 "storage/statements",
-                'error = %(error)s", _GUARD)',
+                'error = %(error)s", GUARD)',
                 "error = %(error)s, response_status = NULL, response_headers = NULL,"
-                ' response_body = NULL, completed_at = NULL", _HELD)',
+                ' response_body = NULL, completed_at = NULL", _OWNED)',
             ),
         ),
         (CLAIMS, ORDERS),
@@ -206,8 +206,13 @@ MUTANTS = (
         (
             (
                 "storage/records",
-                "text + self._texts.mark if locked else text, params) == 1",
-                "text, params) >= 0",
+                "texts.complete_marked if locked else texts.complete, params) == 1",
+                "texts.complete, params) >= 0",
+            ),
+            (
+                "storage/records",
+                "texts.release_marked if locked else texts.release, params) == 1",
+                "texts.release, params) >= 0",
             ),
         ),
         (CLAIMS, ORDERS),
@@ -280,7 +285,7 @@ MUTANTS = (
     ),
     Mutant(
         "no-mark",
-        (("storage/records", "text + self._texts.mark if locked else text", "text"),),
+        (("storage/statements", 'f" AND {_BEGUN}" if d.marks else ""', '""'),),
         ("tests/faults/test_deadlocks.py",),
         "mariadb",
     ),
@@ -301,29 +306,29 @@ MUTANTS = (
         (
             (
                 "storage/upkeep",
-                'over = f"expires_at <= {dialect.now} AND status <> {_RUNNING}"',
+                'over = f"expires_at <= {dialect.now} AND status <> {RUNNING}"',
                 'over = f"expires_at <= {dialect.now}"',
             ),
         ),
-        ("tests/unit/management/test_commands.py", "tests/unit/admin"),
+        ("tests/unit/management/test_cleanup_idempotency.py", "tests/unit/admin"),
     ),
     Mutant(
         "erased-key-runs-as-another",
         (("protocol/rules", "    if not found.fingerprint:\n        raise KeyErasedError\n", ""),),
-        ("tests/unit/management/test_commands.py",),
+        ("tests/unit/management/test_idempotency_erase.py",),
     ),
     Mutant(
         "frees-the-living-by-hand",
         (
             (
                 "storage/upkeep",
-                "if self._is_alive(found):\n            return False\n        params = self._held(",
-                "params = self._held(",
+                "if self._is_alive(found):\n            return False\n        params = ",
+                "params = ",
             ),
             ("maintenance/records", "if not seems_dead(found, store.dialect.grace):", "if False:"),
             ("storage/dialects/postgresql", " FOR NO KEY UPDATE SKIP LOCKED)", ")"),
         ),
-        ("tests/unit/admin", "tests/unit/management/test_commands.py"),
+        ("tests/unit/admin", "tests/unit/management/test_idempotency_release.py"),
     ),
     Mutant(
         "tells-before-it-is-so",
@@ -357,8 +362,8 @@ MUTANTS = (
         (
             (
                 "storage/steps",
-                'f"{_GUARD} AND error = %(mark)s" if dialect.marks else _GUARD',
-                "_GUARD",
+                'f"{GUARD} AND error = %(mark)s" if dialect.marks else GUARD',
+                "GUARD",
             ),
         ),
         (STEP_RACES, CHECKPOINTS),
@@ -366,7 +371,7 @@ MUTANTS = (
     ),
     Mutant(
         "no-mark-on-a-failed-step",
-        (("storage/steps", "self._change(marked)", "self._change(_GUARD)"),),
+        (("storage/steps", "self._change(marked)", "self._change(GUARD)"),),
         (STEP_RACES, CHECKPOINTS),
         "mariadb",
     ),
@@ -383,7 +388,7 @@ MUTANTS = (
     ),
     Mutant(
         "step-changed-by-a-stranger",
-        (("storage/steps", 'f" AND EXISTS (SELECT 1 FROM {self.table} WHERE {guard})"', '""'),),
+        (("storage/steps", 'f" AND EXISTS (SELECT 1 FROM {self._table} WHERE {guard})"', '""'),),
         (CHECKPOINTS,),
     ),
     Mutant(
@@ -419,7 +424,7 @@ MUTANTS = (
         (
             (
                 "storage/records",
-                "(self._texts.forget_steps, self._texts.forget_envelope) if other else ()",
+                "(self._texts.delete_steps, self._texts.delete_envelope) if other else ()",
                 "()",
             ),
         ),
@@ -615,7 +620,7 @@ MUTANTS = (
         (
             (
                 "storage/upkeep",
-                "f\"(status = '{Status.COMPLETED.value}' OR NOT {self._has(self.envelopes)})\"",
+                "f\"(status = '{Status.COMPLETED.value}' OR NOT {self._has(self._envelopes)})\"",
                 '"TRUE"',
             ),
         ),
@@ -626,7 +631,7 @@ MUTANTS = (
         (
             (
                 "storage/upkeep",
-                'f"NOT {self._has(self.steps)} AND NOT {self._has(self.envelopes)}"',
+                'f"NOT {self._has(self._steps)} AND NOT {self._has(self._envelopes)}"',
                 '"TRUE"',
             ),
         ),

@@ -12,6 +12,8 @@ from django_idempotency.exceptions import RetriesExhaustedError
 from django_idempotency.retry import Retry
 from tests.support.stage import DeclinedError, DiedError, DownError
 
+pytestmark = pytest.mark.once
+
 SECOND = timedelta(seconds=1)
 
 

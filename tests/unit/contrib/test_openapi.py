@@ -30,7 +30,7 @@ from django_idempotency.http.keys import MAX_LENGTH, PATTERN, parse_header
 from django_idempotency.rest_framework import IdempotencyMixin
 from tests.app import urls
 
-pytestmark = pytest.mark.drf
+pytestmark = [pytest.mark.once, pytest.mark.drf]
 
 Schema = dict[str, Any]
 # drf-spectacular does not annotate them.

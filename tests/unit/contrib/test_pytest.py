@@ -13,6 +13,8 @@ from django_idempotency.testing import IdempotencyClient, assert_replayed
 from tests.app import effects
 from tests.app.models import Order
 
+pytestmark = pytest.mark.once
+
 CLIENTS = {
     "idempotency_client": "IdempotencyClient",
     "idempotency_async_client": "IdempotencyAsyncClient",
@@ -42,6 +44,7 @@ def run_pytest(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str
     )
 
 
+@pytest.mark.slow
 def test_project_without_django_does_not_notice(tmp_path: Path) -> None:
     """The plugin is registered, and Django is not loaded."""
     (tmp_path / "test_stranger.py").write_text(STRANGER)
@@ -50,12 +53,14 @@ def test_project_without_django_does_not_notice(tmp_path: Path) -> None:
     assert "1 passed" in run.stdout
 
 
+@pytest.mark.slow
 def test_empty_folder_is_no_failure(tmp_path: Path) -> None:
     """With pytest-django and no settings, an empty run ends as it should."""
     run = run_pytest(tmp_path)
     assert run.returncode == pytest.ExitCode.NO_TESTS_COLLECTED, run.stdout + run.stderr
 
 
+@pytest.mark.slow
 def test_every_fixture_explains_itself(tmp_path: Path) -> None:
     """In the list that ``pytest --fixtures`` prints."""
     listed = run_pytest(tmp_path, "--fixtures").stdout

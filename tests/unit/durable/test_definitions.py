@@ -26,6 +26,8 @@ from tests.app.models import Delivery, Order
 from tests.conftest import Post
 from tests.support.stage import DownError, outcome, plays, steps
 
+pytestmark = pytest.mark.once
+
 A_DAY = datetime.datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=datetime.UTC)
 
 
@@ -67,7 +69,7 @@ UNWRITABLE["circle"].append(UNWRITABLE["circle"])
 
 @pytest.mark.parametrize(("result", "expected"), RESULTS.values(), ids=RESULTS)
 def test_result_comes_back_as_it_was_handed_on(result: Any, expected: Any) -> None:
-    """Reading what was read changes nothing any more."""
+    """Recorded again, it stays the same."""
     first = result_from_json(result_to_json("ride", result))
     assert repr(first) == repr(expected)
     assert repr(result_from_json(result_to_json("ride", first))) == repr(expected)
