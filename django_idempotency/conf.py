@@ -171,9 +171,12 @@ def declare(
 
 # Whether keys count at all; switched off, covered views run as they do without a key.
 enabled = declare("ENABLED", True, FLAG)
-# Headers that tell callers apart where no user is logged in.
+# Headers that tell callers apart where no user is logged in: the usual names.
 credential_headers: Callable[[], tuple[str, ...]] = declare(
-    "CREDENTIAL_HEADERS", ("Authorization",), _HEADERS, _listed
+    "CREDENTIAL_HEADERS",
+    ("Authorization", "X-Api-Key", "Api-Key", "X-Auth-Token", "X-Access-Token"),
+    _HEADERS,
+    _listed,
 )
 # What is put before an error's code to make its ``type`` URI (RFC 9457); empty for none.
 problem_type_base = declare("PROBLEM_TYPE_BASE", "", _TEXT)

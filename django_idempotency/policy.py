@@ -47,6 +47,10 @@ def _is_methods(value: object) -> bool:
 
 
 _HEADERS = Rule("a header name or a list of some", _is_headers)
+_HEADER_NAMES = Rule(
+    "a list of header names",
+    lambda value: isinstance(value, list | tuple) and all(map(_is_header, value)),
+)
 _FIELD = Rule("a form field's name", lambda value: isinstance(value, str) and value != "").or_none()
 _METHODS = Rule('a list of upper-case methods such as ["POST"]', _is_methods)
 _WAIT = Rule(
@@ -80,6 +84,8 @@ class Policy:
     methods: Annotated[Collection[str], _METHODS] = ("POST", "PATCH")
     scope: Annotated[Callable[[HttpRequest], str] | None, _OF_REQUEST, _named] = None
     fingerprint: Annotated[Callable[[HttpRequest], bytes] | None, _OF_REQUEST, _named] = None
+    fingerprint_headers: Annotated[Collection[str], _HEADER_NAMES] = ()
+    fingerprint_host: Annotated[bool, FLAG] = True
     # A day covers a night's outage, and is what clients of the large payment APIs count on.
     retention: Annotated[timedelta, DURATION] = timedelta(hours=24)
     # Longer than the time-out of common application servers (30 s), so that a claim which nothing

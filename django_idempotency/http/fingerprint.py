@@ -1,28 +1,34 @@
 """The fingerprint: a digest that is equal for equal requests, and for no others.
 
-SHA-256 over a version byte and the length-prefixed method, path, sorted query and body. White
-space, the order of names in JSON and a form's boundary do not change it.
+SHA-256 over a version byte and the length-prefixed method, host, path, sorted query, headers that
+carry meaning, media type and body. White space, the order of names in JSON and a form's boundary
+do not change it.
 """
 
 import hashlib
 import json
+import re
 import tempfile
 from collections.abc import Iterable, Iterator
+from io import BytesIO
 from operator import itemgetter
 from typing import Any, cast
 from urllib.parse import parse_qsl
 
 from django.conf import settings
-from django.core.exceptions import BadRequest
+from django.core.exceptions import BadRequest, DisallowedHost, ImproperlyConfigured
 from django.http import HttpRequest
+from django.http.request import RawPostDataException
 
 from ..policy import Policy
-from .requests import form_fields, http_request, is_rest_framework
+from .requests import form_fields, http_request, is_rest_framework, place_of
 
 _CUT = "The body is shorter than its Content-Length."
-_VERSION = b"\x01"
+_VERSION = b"\x02"
 _CHUNK_BYTES = 64 * 1024
-_FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
+_URLENCODED, _MULTIPART = "application/x-www-form-urlencoded", "multipart/form-data"
+# Beside the media type they say what a body means (RFC 9110, 8.4 and 14.4; RFC 6266).
+_OF_THE_BODY = ("Content-Encoding", "Content-Range", "Content-Disposition")
 
 
 class _NotCanonicalError(ValueError):
@@ -49,52 +55,84 @@ def _refuse(constant: str) -> None:
 
 
 def _as_written(number: str) -> str:
-    # As floats, 9007199254740993.0 would equal 9007199254740992.0, and 1e400 would be Infinity.
+    # As floats, 9007199254740993.0 would equal 9007199254740992.0, and 1e400 be Infinity.
     return f"\0number:{number}"
 
 
-# Made once: json.loads and json.dumps would make new ones for each body.
+def _integer(number: str) -> int | str:
+    return int(number) if number != "-0" else _as_written(number)
+
+
+# json.loads and json.dumps would make theirs anew for each body.
 _decoder = json.JSONDecoder(
-    object_pairs_hook=_object, parse_constant=_refuse, parse_float=_as_written
+    object_pairs_hook=_object,
+    parse_constant=_refuse,
+    parse_float=_as_written,
+    parse_int=cast(Any, _integer),
 )
 _encoder = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 
 
 def canonical_json(body: bytes) -> bytes | None:
-    """The same JSON with sorted names and no white space; None if it has no canonical form.
+    """The same JSON with sorted names and no white space; None where it is ambiguous.
 
-    That is the case for duplicate names, NaN and Infinity, text that is not JSON or contains the
-    mark of our numbers, and nesting deeper than the parser allows.
+    That is: duplicate names, NaN and Infinity, text that is no JSON or has the character NUL, and
+    nesting deeper than the parser goes.
     """
-    if b"u0000" in body:
-        return None
     try:
         text = body.decode(json.detect_encoding(body), "surrogatepass")
+        # In a text without NUL, no string looks like one of our numbers.
+        if "u0000" in text:
+            return None
         return _encoder.encode(_decoder.decode(text)).encode()
     except (ValueError, RecursionError):
         return None
 
 
-def _spooled_digest(request: HttpRequest) -> bytes:
-    """The digest of a body that is too large for memory; the view can still read the body."""
-    sha = hashlib.sha256()
+def _announced(request: HttpRequest) -> int | None:
+    """The Content-Length; None where the request has none, so its body ends with the stream."""
+    length = request.META.get("CONTENT_LENGTH") or ""
+    return int(length) if length.isdigit() else None
+
+
+def _is_streamed(request: HttpRequest) -> bool:
+    """Whether the body must not be read into memory: it is large, or its size is unknown."""
+    if request._read_started or hasattr(request, "_body"):  # type: ignore[attr-defined]
+        return False
+    limit = cast(int | None, settings.DATA_UPLOAD_MAX_MEMORY_SIZE)
+    length = _announced(request)
+    return length is None or (limit is not None and length > limit)
+
+
+def _spooled(request: Any) -> tuple[bytes, int]:
+    """The digest and the size of a body that is read as a stream, and can then be read again.
+
+    Raises BadRequest for a body shorter than announced.
+    """
+    sha, size = hashlib.sha256(), 0
     spool = tempfile.SpooledTemporaryFile(max_size=settings.FILE_UPLOAD_MAX_MEMORY_SIZE)  # noqa: SIM115
-    while chunk := request.read(_CHUNK_BYTES):
+    source = _source(request)
+    while chunk := source.read(_CHUNK_BYTES):
+        size += len(chunk)
         sha.update(chunk)
         spool.write(chunk)
-    put_back: Any = request
-    if _is_cut(put_back):
+    if size < (_announced(request) or 0):
         raise BadRequest(_CUT)
     spool.seek(0)
-    put_back._stream = spool
-    put_back._read_started = False
-    return sha.digest()
+    if source is request:
+        request._stream, request._read_started = spool, False
+    else:
+        request.META["wsgi.input"] = spool
+    return sha.digest(), size
 
 
-def _is_large(request: HttpRequest) -> bool:
-    limit = cast(int | None, settings.DATA_UPLOAD_MAX_MEMORY_SIZE)
-    length = request.META.get("CONTENT_LENGTH") or "0"
-    return limit is not None and length.isdigit() and int(length) > limit
+def _source(request: Any) -> Any:
+    """Where the view finds the body: on the request or, for a server's chunks, beside it.
+
+    Django reads no body without a Content-Length under WSGI; a view may read the server's stream.
+    """
+    is_beside = _announced(request) is None and request.META.get("wsgi.input_terminated")
+    return request.META["wsgi.input"] if is_beside else request
 
 
 def is_json(request: HttpRequest) -> bool:
@@ -104,15 +142,27 @@ def is_json(request: HttpRequest) -> bool:
 
 
 def _raw_parts(request: HttpRequest) -> Iterator[bytes]:
-    if _is_large(request) and not request._read_started:  # type: ignore[attr-defined]
-        yield b"large"
-        yield _spooled_digest(request)
-    elif is_json(request) and (canonical := canonical_json(request.body)) is not None:
-        yield b"json"
-        yield canonical
+    if _is_streamed(request):
+        sha, size = _spooled(request)
+        if not is_json(request) or size > (settings.DATA_UPLOAD_MAX_MEMORY_SIZE or size):
+            yield from (b"raw", sha)
+            return
+    body = _body(request)
+    canonical = canonical_json(body) if is_json(request) else None
+    if canonical is None:
+        yield from (b"raw", hashlib.sha256(body).digest())
     else:
-        yield b"raw"
-        yield request.body
+        yield from (b"json", canonical)
+
+
+def _body(request: HttpRequest) -> bytes:
+    try:
+        return request.body
+    except RawPostDataException as error:
+        raise ImproperlyConfigured(
+            "The body was read as a stream before @idempotent could compare it: by a middleware,"
+            " or by a decorator above it. Let it read request.body, or put it below."
+        ) from error
 
 
 def _file_digest(file: Any) -> bytes:
@@ -139,7 +189,7 @@ def _form_parts(request: Any, leave_out: frozenset[str]) -> Iterator[bytes]:
 
 
 def _is_consumed(request: Any) -> bool:
-    """Whether the body was read as a stream, so that only the parsed data is left."""
+    """Whether the body was read as a stream, and only what a parser made of it is left."""
     return request._read_started and not hasattr(request, "_body")
 
 
@@ -154,8 +204,12 @@ def parse(request: Any) -> None:
 def is_form(request: Any) -> bool:
     """Whether the body is a form that the request's framework parses."""
     plain = http_request(request)
+    # Without a Content-Length no parser of Django's finds a file.
+    is_parsed = plain.content_type == _URLENCODED or (
+        plain.content_type == _MULTIPART and _announced(plain) is not None
+    )
     # Plain Django parses forms for POST only.
-    return plain.content_type in _FORMS and (is_rest_framework(request) or plain.method == "POST")
+    return is_parsed and (is_rest_framework(request) or plain.method == "POST")
 
 
 def _body_parts(request: Any, leave_out: frozenset[str]) -> Iterator[bytes]:
@@ -174,48 +228,91 @@ def _body_parts(request: Any, leave_out: frozenset[str]) -> Iterator[bytes]:
 
 
 def _is_cut(request: Any) -> bool:
-    """Whether the connection broke before the whole body had arrived.
+    """Whether the connection broke before the whole body was here.
 
-    Neither servers nor Django report that, and the key would belong to half a body.
+    Neither servers nor Django complain, and the half would bind the key.
     """
-    announced = request.META.get("CONTENT_LENGTH") or "0"
-    if not announced.isdigit():
+    announced = _announced(request)
+    if announced is None or "HTTP_CONTENT_ENCODING" in request.META:
         return False
+    stream = getattr(request, "_stream", None)
     if hasattr(request, "_body"):
-        return len(request._body) < int(announced)
-    # A parser has read the stream, which is Django's LimitedStream.
-    received = getattr(getattr(request, "_stream", None), "_pos", None)
-    return request._read_started and received is not None and received < int(announced)
+        # A middleware may have unpacked the body: what came is still in the stream.
+        sent = stream.getbuffer().nbytes if isinstance(stream, BytesIO) and not stream.closed else 0
+        return max(len(request._body), sent) < announced
+    # Django's LimitedStream, where a parser read it.
+    came = getattr(stream, "_pos", None)
+    return request._read_started and came is not None and came < announced
+
+
+def _host(request: HttpRequest) -> bytes:
+    """The authority without the scheme's own port, which means the same (RFC 9110, 4.2.3)."""
+    try:
+        host = request.get_host()
+    except DisallowedHost:
+        # A project without CommonMiddleware answers it all the same.
+        host = request.META.get("HTTP_HOST", "")
+    return re.sub(r":443$" if request.is_secure() else r":80$", "", host.lower()).encode()
 
 
 def _query(request: HttpRequest) -> bytes:
     query = request.META.get("QUERY_STRING")
     if not query:
         return b"[]"
-    pairs = parse_qsl(query, keep_blank_values=True)
-    # Sorted by name only, because the order of a name's values carries meaning.
+    pairs = parse_qsl(query, keep_blank_values=True, errors="surrogateescape")
+    # By name only: the order of one name's values is what they mean.
     return json.dumps(sorted(pairs, key=itemgetter(0))).encode()
 
 
 def head_of(request: HttpRequest) -> tuple[bytes, ...]:
-    """The parts of a request without its body: method, path and query."""
+    """The target of a request: method, path and query."""
     return (request.method or "").encode(), request.path.encode(), _query(request)
 
 
-def fingerprint_of(request: HttpRequest, policy: Policy) -> bytes:
-    """The fingerprint of a request, 32 bytes.
+def _media_type(request: HttpRequest) -> Iterator[bytes]:
+    """The media type and its parameters, but for a form's boundary and the usual charset."""
+    yield (request.content_type or "").lower().encode()
+    for name, value in sorted((request.content_params or {}).items()):
+        is_usual = name == "charset" and value.lower() in ("utf-8", "utf8")
+        if name != "boundary" and not is_usual:
+            yield f"{name}={value}".encode()
 
-    Raises what parsing an invalid form raises (it becomes a 400 in Django, 400 or 415 in REST
-    framework), and BadRequest for a body shorter than its Content-Length.
+
+def _headers(request: Any, policy: Policy) -> Iterator[bytes]:
+    """The headers that are compared, and the version that REST framework has found in one."""
+    meta = http_request(request).META
+    for name in (*_OF_THE_BODY, *policy.fingerprint_headers):
+        if (at := place_of(name)) in meta:
+            yield f"{name.lower()}:{meta[at]}".encode(errors="surrogateescape")
+    version = getattr(request, "version", None) if is_rest_framework(request) else None
+    if version is not None:
+        yield f"version:{version}".encode()
+
+
+def fingerprint_of(request: HttpRequest, policy: Policy) -> bytes:
+    """What is asked, as 32 bytes.
+
+    Raises whatever parsing an unparsable form raises (a 400 in Django, 400 or 415 in REST
+    framework), BadRequest for a body shorter than announced, and ImproperlyConfigured for one that
+    a middleware has read as a stream.
     """
-    digest = _fingerprint_of(request, policy)
+    fingerprint = _fingerprint_of(request, policy)
     if _is_cut(http_request(request)):
         raise BadRequest(_CUT)
-    return digest
+    return fingerprint
 
 
 def _fingerprint_of(request: HttpRequest, policy: Policy) -> bytes:
     if policy.fingerprint is not None:
         return digest((b"custom", policy.fingerprint(request)))
+    plain = http_request(request)
     leave_out = frozenset(("csrfmiddlewaretoken", policy.field or "csrfmiddlewaretoken"))
-    return digest((*head_of(request), *_body_parts(request, leave_out)))
+    return digest(
+        (
+            *head_of(plain),
+            _host(plain) if policy.fingerprint_host else b"",
+            digest(_headers(request, policy)),
+            digest(_media_type(plain)),
+            *_body_parts(request, leave_out),
+        )
+    )

@@ -3,7 +3,6 @@
 The caller makes the key, the layer derives the scope. An invalid key raises its error here.
 """
 
-import functools
 import hashlib
 import re
 import uuid
@@ -17,7 +16,7 @@ from django.utils.translation import gettext_lazy as _
 from .. import conf
 from ..exceptions import KeyInvalidError, KeyMissingError
 from ..policy import Policy
-from .requests import form_fields, http_request
+from .requests import form_fields, http_request, place_of
 
 # RFC 9651, 3.3.3: a String is printable ASCII between quotes, in which quotes and backslashes must
 # be escaped, and nothing else may be.
@@ -34,6 +33,8 @@ PATTERN = r'^([!#-+\--:<-~]+|"([!#-\[\]-~]|\\["\\])+")$'
 # 16 characters of the smallest usual alphabet (hexadecimal) are 64 bits, too many to guess.
 _SECRET_LENGTH = 16
 _SCOPE_LENGTH = 255
+# What a database cannot store, and what looks like a digest of ours.
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]|\\Asha256:")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +73,9 @@ def _from_field(request: HttpRequest, field: str) -> Key | None:
     return None if value is None else Key(_visible(str(value)), from_field=True)
 
 
-@functools.cache
-def _place_of(header: str) -> str:
-    """Where WSGI and Django put a header's value (PEP 3333)."""
-    return "HTTP_" + header.upper().replace("-", "_")
-
-
 def _from_headers(request: HttpRequest, names: tuple[str, ...]) -> Key | None:
     meta = http_request(request).META
-    sent = tuple((name, meta[at]) for name in names if (at := _place_of(name)) in meta)
+    sent = tuple((name, meta[at]) for name in names if (at := place_of(name)) in meta)
     keys = {parse_header(line) for name, line in sent}
     if len(keys) > 1:
         raise KeyInvalidError(_("The headers carry different idempotency keys."))
@@ -107,27 +102,33 @@ def read_key(request: HttpRequest, policy: Policy) -> Key | None:
     return key
 
 
-def _kind(user: Any) -> str:
-    """Empty for the project's users; other kinds of principals may have the same primary keys."""
-    meta = getattr(user, "_meta", None)
-    label = meta.concrete_model._meta.label if meta else type(user).__qualname__
-    return "" if label == settings.AUTH_USER_MODEL else f"{label}:"
+def _class_of(principal: Any) -> str:
+    """What tells kinds of principals apart; two kinds may have the same primary keys."""
+    meta = getattr(principal, "_meta", None)
+    if meta is not None:
+        return str(meta.concrete_model._meta.label)
+    # Not type(): a lazy object has the class of what it stands for.
+    cls = principal.__class__
+    return f"{cls.__module__}.{cls.__qualname__}"
 
 
 def _of_user(request: HttpRequest) -> str | None:
     user = getattr(request, "user", None)
-    # User objects without a primary key (made from a token, for example) are all alike.
-    if user is None or not user.is_authenticated or user.pk is None:
+    identity = getattr(user, "pk", None) if getattr(user, "is_authenticated", False) else None
+    # Principals without a primary key (made from a token, for example) are all alike.
+    if identity is None or identity == "":
         return None
-    return f"user:{_kind(user)}{user.pk}"
+    kind = _class_of(user)
+    # No class name has a colon, so no primary key can spell another kind's scope.
+    return (
+        f"user:{identity}" if kind == settings.AUTH_USER_MODEL else f"principal:{kind}:{identity}"
+    )
 
 
 def _of_credential(request: HttpRequest) -> str | None:
     meta = http_request(request).META
     sent = [
-        f"{name}:{meta[at]}"
-        for name in conf.credential_headers()
-        if (at := _place_of(name)) in meta
+        f"{name}:{meta[at]}" for name in conf.credential_headers() if (at := place_of(name)) in meta
     ]
     if not sent:
         return None
@@ -145,12 +146,19 @@ def _of_anyone(key: str) -> str:
 def scope_of(request: HttpRequest, policy: Policy, key: str) -> str:
     """The caller as 1 to 255 characters; raises KeyInvalidError for a guessable anonymous key."""
     if policy.scope is None:
-        return _of_user(request) or _of_credential(request) or _of_anyone(key)
+        return _storable(_of_user(request) or _of_credential(request) or _of_anyone(key))
     scope = cast(object, policy.scope(request))
     # A scope of None would be shared by all callers.
-    if not (isinstance(scope, str) and 0 < len(scope) <= _SCOPE_LENGTH):
-        raise TypeError(f"scope must return a str of 1 to {_SCOPE_LENGTH} characters: {scope!r}")
-    return scope
+    if not (isinstance(scope, str) and scope):
+        raise TypeError(f"scope must return a str that is not empty: {scope!r}")
+    return _storable(scope)
+
+
+def _storable(scope: str) -> str:
+    """The scope, or its digest where the column cannot hold it."""
+    if len(scope) <= _SCOPE_LENGTH and not _UNSTORABLE.search(scope):
+        return scope
+    return "sha256:" + hashlib.sha256(scope.encode(errors="surrogatepass")).hexdigest()
 
 
 def record_id(scope: str, key: str) -> uuid.UUID:

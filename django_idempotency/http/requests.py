@@ -1,5 +1,6 @@
 """The request as Django made it, whichever request object a view was handed."""
 
+import functools
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
@@ -56,6 +57,14 @@ def http_request(request: Any) -> HttpRequest:
 def is_rest_framework(request: Any) -> bool:
     """Whether REST framework made this request object for one of its views."""
     return hasattr(request, "parser_context")
+
+
+@functools.cache
+def place_of(header: str) -> str:
+    """Where WSGI and Django put a header's value (PEP 3333)."""
+    # These two have no prefix.
+    name = header.upper().replace("-", "_")
+    return name if name in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{name}"
 
 
 def form_fields(request: Any) -> Any:

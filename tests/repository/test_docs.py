@@ -23,6 +23,7 @@ from django_idempotency.status.state import State
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
+_CREDENTIALS = "IDEMPOTENCY_CREDENTIAL_HEADERS"
 SHELL = r" +(make|pip|python|manage.py|curl|\d+ \*)\b"
 ERRORS = [error for error in vars(exceptions).values() if isinstance(error, type)]
 
@@ -39,6 +40,9 @@ def in_words(default: Any) -> str:
         return f"{seconds} s" if seconds % 3600 else f"{seconds // 3600} hours"
     if type(default) is int and default >= 1024:
         return f"{default >> 20} MiB" if default >= 1 << 20 else f"{default >> 10} KiB"
+    if isinstance(default, tuple) and len(default) > 2:
+        # The page lists them elsewhere.
+        return "``[...]``"
     literal = json.dumps(default) if isinstance(default, str | tuple) else repr(default)
     return f"``{literal}``"
 
@@ -58,6 +62,12 @@ def test_table_of_settings_has_every_setting_and_its_default() -> None:
         for name, setting in conf.SETTINGS.items()
         if name not in options
     }
+
+
+def test_headers_that_carry_credentials_are_listed() -> None:
+    """Their table has no room for them."""
+    page = (DOCS / "options.rst").read_text()
+    assert all(f"``{name}``" in page for name in conf.SETTINGS[_CREDENTIALS].default)
 
 
 def texts() -> Iterator[str]:

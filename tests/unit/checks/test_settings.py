@@ -50,6 +50,8 @@ RIGHT = {
     "METHODS": "empty",
     "SCOPE": "None class",
     "FINGERPRINT": "None class",
+    "FINGERPRINT_HEADERS": "empty",
+    "FINGERPRINT_HOST": "bool",
     "RETENTION": "",
     "LEASE": "",
     "WAIT": "None",

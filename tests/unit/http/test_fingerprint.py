@@ -3,9 +3,11 @@
 import gzip
 import json
 import os
+from io import BytesIO
 from typing import Any
 
 import pytest
+from django.core.exceptions import ImproperlyConfigured
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client, RequestFactory
 from django.test.client import encode_multipart
@@ -157,3 +159,156 @@ def test_unparsable_body_fails_before_the_claim(key: str, post: Post) -> None:
     assert effects.count() == 0
     assert response.status_code == 400
     assert not IdempotencyRecord.objects.exists()
+
+
+def sent(policy: Policy | None = None, **headers: str) -> bytes:
+    """The fingerprint of a POST with these headers."""
+    request = RequestFactory().post("/o/", b"{}", content_type="application/json", headers=headers)
+    return fingerprint_of(request, policy or Policy())
+
+
+def test_host_is_a_part_of_the_target() -> None:
+    """Another site's request is another one; the scheme's own port says nothing."""
+    assert sent(Host="a.example") != sent(Host="b.example")
+    assert sent(Host="a.example") == sent(Host="A.EXAMPLE:80")
+    assert sent(Host="a.example") != sent(Host="a.example:8080")
+    one_site = Policy(fingerprint_host=False)
+    assert sent(one_site, Host="a.example") == sent(one_site, Host="b.example")
+
+
+def test_host_that_is_not_allowed_is_compared_as_it_was_sent(settings: Settings) -> None:
+    """A project without CommonMiddleware answers it."""
+    settings.ALLOWED_HOSTS = ["a.example"]
+    assert sent(Host="b.example") != sent(Host="c.example")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("application/json-patch+json", "application/merge-patch+json"),
+        ("application/json", "text/plain"),
+        ("application/vnd.cake+json; version=1", "application/vnd.cake+json; version=2"),
+        ("text/plain; charset=latin-1", "text/plain"),
+    ],
+)
+def test_media_type_counts(one: str, other: str) -> None:
+    """The same bytes mean something else."""
+    assert of(b"[]", one) != of(b"[]", other)
+
+
+def test_usual_charset_may_be_left_out() -> None:
+    """And names of media types have no case."""
+    assert of(b"[]", "Application/JSON; charset=UTF-8") == of(b"[]", "application/json")
+
+
+@pytest.mark.parametrize("header", ["Content-Encoding", "Content-Range", "Content-Disposition"])
+def test_headers_of_the_body_count(header: str) -> None:
+    """They say what the bytes are."""
+    assert sent(**{header: "one"}) != sent(**{header: "two"}) != sent()
+
+
+def test_further_headers_count_where_they_are_named() -> None:
+    """An absent header differs from an empty one."""
+    policy = Policy(fingerprint_headers=["X-Account"])
+    assert len({sent(policy, **{"X-Account": value}) for value in ("", "1", "2")}) == 3
+    assert sent(policy) not in (sent(policy, **{"X-Account": ""}), None)
+    assert sent(**{"X-Account": "1"}) == sent(**{"X-Account": "2"})
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-16"])
+def test_text_never_looks_like_a_number(encoding: str) -> None:
+    """Whatever encoding spells the mark of a number."""
+    text = '["\\u0000number:1.5"]'
+    assert of(text.encode(encoding)) != of("[1.5]".encode(encoding))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("-0", "0"), ("[-0]", "[0]"), ("-0", "-0.0"), ('"\u00e9"', '"e\u0301"')],
+    ids=["zero", "listed", "float", "normal-forms"],
+)
+def test_json_that_differs_is_different(one: str, other: str) -> None:
+    """To some parsers, at least."""
+    assert of(one.encode()) != of(other.encode())
+
+
+def test_bytes_of_a_query_count_which_are_no_text() -> None:
+    """They all would be the replacement character."""
+    assert of(path="/o/?a=%FF") != of(path="/o/?a=%FE")
+
+
+def without_length(body: bytes, content_type: str) -> Any:
+    """A request whose body came in chunks over ASGI."""
+    request = RequestFactory().post("/o/", body, content_type=content_type)
+    del request.META["CONTENT_LENGTH"]
+    request._stream = BytesIO(body)
+    return request
+
+
+def form_with(content: bytes) -> tuple[bytes, str]:
+    """A form with one file."""
+    body = encode_multipart("X", {"file": SimpleUploadedFile("a.txt", content)})
+    return body, "multipart/form-data; boundary=X"
+
+
+BODIES = {
+    "file": (form_with(b"cake"), form_with(b"pie")),
+    "json": ((b'{"a": 1}', "application/json"), (b'{"a": 2}', "application/json")),
+    "bytes": ((b"x" * 3_000_000, "text/plain"), (b"y" * 3_000_000, "text/plain")),
+    "large-json": ((b"1" * 3_000, "application/json"), (b"2" * 3_000, "application/json")),
+}
+
+
+@pytest.mark.parametrize("kind", BODIES)
+def test_body_without_a_length_is_compared_and_can_be_read(kind: str, settings: Settings) -> None:
+    """The view finds the whole body in the stream."""
+    settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 2_500
+    one, other = BODIES[kind]
+    request = without_length(*one)
+    fingerprint = fingerprint_of(request, Policy())
+    assert request.read() == one[0]
+    assert fingerprint == fingerprint_of(without_length(*one), Policy())
+    assert fingerprint != fingerprint_of(without_length(*other), Policy())
+
+
+def test_json_without_a_length_is_compared_by_its_meaning() -> None:
+    """As any other."""
+    one, other = (without_length(body, "application/json") for body in (b"[1, 2]", b"[1,2]"))
+    assert fingerprint_of(one, Policy()) == fingerprint_of(other, Policy())
+
+
+def in_chunks(body: bytes) -> Any:
+    """A request whose body came in chunks over WSGI, from a server that ends the stream itself."""
+    request = RequestFactory().post("/o/", b"", content_type="text/plain")
+    request.META.pop("CONTENT_LENGTH", None)
+    request.META.update({"wsgi.input": BytesIO(body), "wsgi.input_terminated": True})
+    return request
+
+
+def test_chunks_that_only_the_servers_stream_has_are_compared() -> None:
+    """Django reads nothing without a length; a view may read what the server has."""
+    request = in_chunks(b"cake")
+    fingerprint = fingerprint_of(request, Policy())
+    assert request.META["wsgi.input"].read() == b"cake"
+    assert fingerprint != fingerprint_of(in_chunks(b"pie"), Policy())
+
+
+@pytest.mark.parametrize("replaces_stream", [False, True])
+def test_body_that_a_middleware_unpacked_is_not_taken_for_a_cut_one(replaces_stream: bool) -> None:
+    """Although its Content-Length, of what was sent, is left."""
+    packed = gzip.compress(b"{}", mtime=0)
+    request = RequestFactory().post("/o/", packed, content_type="application/json")
+    assert request.body == packed
+    if replaces_stream:
+        request._stream = BytesIO(b"{}")
+    else:
+        request._body = b"{}"
+    assert fingerprint_of(request, Policy())
+
+
+def test_body_that_somebody_read_as_a_stream_is_named_in_the_error() -> None:
+    """Nothing is left to compare."""
+    request = RequestFactory().post("/o/", b"cake", content_type="text/plain")
+    request.read()
+    with pytest.raises(ImproperlyConfigured, match="read as a stream"):
+        fingerprint_of(request, Policy())

@@ -1,10 +1,13 @@
 """A request's key and scope, or an error before any query."""
 
+import itertools
 import uuid
 
 import pytest
 from django.contrib.auth.models import AnonymousUser, User
+from django.db import models
 from django.test import RequestFactory
+from django.utils.functional import SimpleLazyObject
 
 from django_idempotency.exceptions import KeyInvalidError
 from django_idempotency.http.keys import Key, parse_header, read_key, record_id, scope_of
@@ -116,12 +119,102 @@ def test_short_key_of_an_anonymous_caller_is_refused() -> None:
         scope_of(RequestFactory().post("/"), Policy(), "k" * 15)
 
 
-@pytest.mark.parametrize("scope", ["", "s" * 256, None])
+@pytest.mark.parametrize("scope", ["", None, 7])
 def test_scope_callable_must_return_text(scope: object) -> None:
     """A scope of None would be shared by all callers."""
     policy = Policy(scope=lambda request: scope)  # type: ignore[arg-type, return-value]
     with pytest.raises(TypeError):
         scope_of(RequestFactory().post("/"), policy, "k")
+
+
+class Guest:
+    """A principal that is no model, with a primary key of its own choice."""
+
+    is_authenticated = True
+
+    def __init__(self, pk: object) -> None:
+        self.pk = pk
+
+
+class Elsewhere:
+    """Another module's class of the same name."""
+
+    class Guest(Guest):
+        """Its qualified name differs."""
+
+
+class Partner(models.Model):
+    """A model of another kind, whose primary keys begin at 1, too."""
+
+    is_authenticated = True
+
+    class Meta:
+        app_label = "tests_of_keys"
+        managed = False
+
+
+PRINCIPALS: dict[str, object] = {
+    "user": User(pk=7),
+    "other-user": User(pk=8),
+    "partner": Partner(pk=7),
+    "guest": Guest(7),
+    "guest-like-a-partner": Guest("tests_of_keys.Partner:7"),
+    "guest-of-another-class": Elsewhere.Guest(7),
+    "user-named-like-a-guest": User(pk=f"{__name__}.Guest:7"),
+    "user-named-like-a-principal": User(pk=f"principal:{__name__}.Guest:7"),
+    "long": Guest("g" * 300),
+    "longer": Guest("g" * 301),
+    "digest-of-the-long": Guest("x"),
+    "nul": Guest("a\0b"),
+    "surrogate": Guest("a\ud800b"),
+    "zero": User(pk=0),
+}
+
+
+def scope_of_user(user: object) -> str:
+    """The scope of a principal who sends a credential as well."""
+    request = RequestFactory().post("/", headers={"Authorization": "Bearer token"})
+    request.user = user  # type: ignore[assignment]
+    return scope_of(request, Policy(), "k")
+
+
+@pytest.mark.parametrize(("one", "other"), list(itertools.combinations(PRINCIPALS, 2)))
+def test_principals_that_differ_never_share_a_scope(one: str, other: str) -> None:
+    """Whatever their classes and primary keys are."""
+    assert scope_of_user(PRINCIPALS[one]) != scope_of_user(PRINCIPALS[other])
+
+
+@pytest.mark.parametrize("name", PRINCIPALS)
+def test_scope_of_a_principal_can_be_stored(name: str) -> None:
+    """However long its primary key is; a lazy object has the scope of what it stands for."""
+    scope = scope_of_user(PRINCIPALS[name])
+    assert 0 < len(scope) <= 255
+    assert "\0" not in scope
+    assert scope.encode().decode() == scope
+    assert scope_of_user(SimpleLazyObject(lambda: PRINCIPALS[name])) == scope
+
+
+@pytest.mark.parametrize("pk", [None, ""])
+def test_empty_primary_key_is_no_identity(pk: object) -> None:
+    """The credential tells such callers apart."""
+    assert scope_of_user(Guest(pk)).startswith("credential:")
+    assert scope_of_user(object()).startswith("credential:")
+
+
+@pytest.mark.parametrize("header", ["Authorization", "X-Api-Key", "api-key", "X-Auth-Token"])
+def test_usual_credentials_tell_callers_apart(header: str) -> None:
+    """Without a setting."""
+    requests = [RequestFactory().post("/", headers={header: who}) for who in ("alice", "bob")]
+    scopes = {scope_of(request, Policy(), "k") for request in requests}
+    assert len(scopes) == 2
+
+
+def test_long_scope_is_stored_as_its_digest() -> None:
+    """And no scope spells the digest of another."""
+    request, long = RequestFactory().post("/"), "s" * 256
+    scope = scope_of(request, Policy(scope=lambda request: long), "k")
+    assert len(scope) <= 255
+    assert scope_of(request, Policy(scope=lambda request: scope), "k") != scope
 
 
 def test_record_id_is_a_version_5_uuid_of_scope_and_key() -> None:
