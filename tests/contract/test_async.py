@@ -79,10 +79,14 @@ def claimed() -> None:
     until(IdempotencyRecord.objects.exists, "no claim was made")
 
 
+#: One site, on whichever port its server listens.
+HOST = "testserver"
+
+
 def hang_up(address: str, path: str, key: str, wait: Callable[[], None]) -> None:
     """Send a whole request, and close the connection after a wait."""
     url = urlsplit(address)
-    head = f"POST {path} HTTP/1.1\r\nHost: {url.netloc}\r\nContent-Length: 0\r\n"
+    head = f"POST {path} HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 0\r\n"
     with socket.create_connection((url.hostname, url.port), timeout=20) as connection:
         connection.sendall(f"{head}Idempotency-Key: {key}\r\n\r\n".encode())
         wait()
@@ -92,7 +96,8 @@ def post_again(address: str, path: str, key: str) -> httpx.Response:
     """Retry while the first request is running, as clients do."""
 
     def answered() -> httpx.Response | None:
-        reply = httpx.post(f"{address}{path}", headers={"Idempotency-Key": key}, timeout=20)
+        headers = {"Host": HOST, "Idempotency-Key": key}
+        reply = httpx.post(f"{address}{path}", headers=headers, timeout=20)
         return None if reply.status_code == http.client.CONFLICT else reply
 
     return until(answered, "the key is stuck")
