@@ -1,7 +1,7 @@
-"""Who takes part, and how each one's own documentation says to install him for this site.
+"""Who takes part, and how its own documentation says to install it for this site.
 
-Where he can keep his records in the database, he does; his locks are on, and he replays rather than
-refuses where that is a choice. What stands here is only data: the parent of a measurement reads it
+A contestant that can keep its records in the database does so; its locks are on, and it replays
+rather than refuses where that is a choice. Here is only data: the parent of a measurement reads it
 without any of the packages.
 """
 
@@ -15,7 +15,7 @@ from tests.support.servers import REDIS_VARIABLE
 #: Names the contestant whose site a process is.
 CONTESTANT_VARIABLE = "BENCHMARK_CONTESTANT"
 DATABASES = ("postgresql", "mariadb", "sqlite")
-#: Where nothing is measured, only looked at, nobody connects.
+#: The default is for ``check``, which does not connect.
 REDIS = os.environ.get(REDIS_VARIABLE, "redis://127.0.0.1:6379/0")
 
 
@@ -24,7 +24,7 @@ class Contestant:
     """One way to protect the view.
 
     ``environment`` is the file in ``benchmarks/requirements``; ``urls`` the module in this package.
-    ``one_effect`` says whether 16 racers with one key have one effect, which not everybody keeps.
+    ``one_effect`` says whether 16 racers with one key have one effect, which some do not keep.
     """
 
     name: str
@@ -40,12 +40,7 @@ class Contestant:
     @property
     def is_ours(self) -> bool:
         """Whether a wrong answer is our own fault."""
-        return self.urls == "ours" and not self.is_floor
-
-    @property
-    def is_floor(self) -> bool:
-        """Whether it is psycopg alone."""
-        return self.name.startswith("floor")
+        return self.urls == "ours"
 
 
 def _ours(name: str, **own: Any) -> Contestant:
@@ -63,12 +58,6 @@ _ALL = (
         databases=("postgresql",),
     ),
     _ours("ours-redis", settings={"IDEMPOTENCY_CACHE": "redis"}),
-    # The statements of our protocol without Django: nobody can be faster who makes them. And those
-    # of one that commits once, and shows nobody what runs.
-    *(
-        Contestant(name, "ours", "ours", apps=("django_idempotency",), databases=("postgresql",))
-        for name in ("floor", "floor-one-commit")
-    ),
     Contestant(
         "django-idempotency-key",
         "django-idempotency-key",
@@ -101,7 +90,7 @@ _ALL = (
     Contestant(
         "drf-idem",
         "drf-idem",
-        "drf_idem",
+        "middleware_alone",
         apps=("drf_idem",),
         middleware=("drf_idem.middleware.IdempotencyMiddleware",),
         settings={"DRF_IDEM": {"HEADER": "HTTP_IDEMPOTENCY_KEY", "CACHE_BACKEND": "redis"}},
@@ -110,7 +99,7 @@ _ALL = (
     Contestant(
         "drf-idempotency",
         "drf-idempotency",
-        "drf_idempotency",
+        "middleware_alone",
         apps=("drf_idempotency",),
         middleware=("drf_idempotency.middleware.IdempotencyMiddleware",),
         settings={"IDEMPOTENCY": {"BACKEND": "drf_idempotency.backends.database.DatabaseBackend"}},

@@ -1,4 +1,8 @@
-"""What benchmarks.replays and storm ask for: orders with and without a key, and nothing."""
+"""Plain function views beside the ones of REST framework: orders with and without a key.
+
+``?seconds=0.1`` makes an order slow. An order to ``held/`` waits until the file that
+``BENCHMARK_GATE`` names is gone.
+"""
 
 import json
 import os
@@ -9,11 +13,11 @@ from pathlib import Path
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.urls import path
-from django.views.decorators.csrf import csrf_exempt
 
+from benchmarks.sites.orders.models import Order
 from django_idempotency.decorators import idempotent
-from tests.app.models import Order
 
+GATE_VARIABLE = "BENCHMARK_GATE"
 #: Of an answer.
 BODY_BYTES = 500
 
@@ -25,37 +29,37 @@ def answer(nonce: str) -> HttpResponse:
     return HttpResponse(filled, "application/json", status=201)
 
 
-@csrf_exempt
+def place(nonce: str) -> HttpResponse:
+    """Write an order, and answer it."""
+    order = Order.objects.create(nonce=nonce, customer="Erika Mustermann", cakes=3)
+    return answer(order.nonce)
+
+
 def nothing(request: HttpRequest) -> HttpResponse:
     """The same answer, without any database."""
     return answer(uuid.uuid4().hex)
 
 
-@csrf_exempt
 @transaction.atomic
 def bare(request: HttpRequest) -> HttpResponse:
-    """An order in a transaction, without a key."""
-    order = Order.objects.create(nonce=uuid.uuid4().hex)
-    return answer(order.nonce)
+    """An order in a transaction, without protection."""
+    return place(uuid.uuid4().hex)
 
 
-@csrf_exempt
 @idempotent
 def order(request: HttpRequest) -> HttpResponse:
-    """An order with one."""
-    order = Order.objects.create(nonce=uuid.uuid4().hex)
-    return answer(order.nonce)
+    """An order with protection."""
+    time.sleep(float(request.GET.get("seconds", 0)))
+    return place(uuid.uuid4().hex)
 
 
-@csrf_exempt
 @idempotent
 def held(request: HttpRequest) -> HttpResponse:
-    """An order that goes on when the gate, a file, is gone; its row bears the key."""
-    gate = Path(os.environ["BENCHMARK_GATE"])
+    """An order that waits at the gate; its nonce is the key."""
+    gate = Path(os.environ[GATE_VARIABLE])
     while gate.exists():
         time.sleep(0.05)
-    order = Order.objects.create(nonce=request.headers["Idempotency-Key"])
-    return answer(order.nonce)
+    return place(request.headers["Idempotency-Key"])
 
 
 urlpatterns = [
