@@ -37,18 +37,15 @@ def of_views(figures: Any) -> Iterator[tuple[str, Figure]]:
     """A plot for each database."""
     for database, found in figures.items():
         panels = {
-            kind: {name: view_ratio(its["kinds"][kind]) for name, its in found.items()}
+            kind: {
+                name: its["kinds"][kind].get("wall_ratio") or its["kinds"][kind]["wrong"]
+                for name, its in found.items()
+            }
             for kind in ("fresh", "replay", "conflict")
         }
         if found:
             title = f"Time of a request in one process, of the bare view's: {database}"
             yield f"views-{database}", beside_bare(title, panels, "less is better")
-
-
-def view_ratio(its: Any) -> Length:
-    """Or what was wrong."""
-    found: Length = its["wrong"] if "wrong" in its else its["wall_ratio"]
-    return found
 
 
 def of_load(figures: Any) -> Iterator[tuple[str, Figure]]:

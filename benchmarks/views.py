@@ -120,7 +120,7 @@ def row(name: str, figures: Mapping[str, Any], kind: str) -> list[Any]:
     own = figures["kinds"][kind]
     once = "yes" if figures["one_effect"] else "no"
     if "wrong" in own:
-        return [name, once, own["wrong"]]
+        return [name, once, "-", own["wrong"]]
     sent = f"{own['statements']}+{own['commands']}" if own["commands"] else own["statements"]
     ratios = [own["wall_ratio"], own["cpu_ratio"], own["remark"]] if kind != BARE else []
     return [name, once, sent, own["wall_ms"], own["cpu_ms"], *ratios]

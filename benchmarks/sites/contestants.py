@@ -47,6 +47,10 @@ def _ours(name: str, **own: Any) -> Contestant:
     return Contestant(name, "ours", "ours", apps=("django_idempotency",), **own)
 
 
+def _peer(name: str, urls: str = "", **own: Any) -> Contestant:
+    return Contestant(name, name, urls or name.replace("-", "_"), **own)
+
+
 _ALL = (
     _ours("ours"),
     # As behind a pooler.
@@ -58,10 +62,8 @@ _ALL = (
         databases=("postgresql",),
     ),
     _ours("ours-redis", settings={"IDEMPOTENCY_CACHE": "redis"}),
-    Contestant(
+    _peer(
         "django-idempotency-key",
-        "django-idempotency-key",
-        "django_idempotency_key",
         middleware=("idempotency_key.middleware.ExemptIdempotencyKeyMiddleware",),
         settings={
             "IDEMPOTENCY_KEY": {
@@ -79,16 +81,13 @@ _ALL = (
         },
         one_effect=False,
     ),
-    Contestant(
+    _peer(
         "djangorestframework-idempotency-key",
-        "djangorestframework-idempotency-key",
-        "djangorestframework_idempotency_key",
         apps=("rest_framework_idempotency_key",),
         middleware=("rest_framework_idempotency_key.middleware.IdempotencyKeyMiddleware",),
         settings={"IDEMPOTENCY_KEY_LOCK_TIMEOUT": 60},
     ),
-    Contestant(
-        "drf-idem",
+    _peer(
         "drf-idem",
         "middleware_alone",
         apps=("drf_idem",),
@@ -96,23 +95,17 @@ _ALL = (
         settings={"DRF_IDEM": {"HEADER": "HTTP_IDEMPOTENCY_KEY", "CACHE_BACKEND": "redis"}},
         one_effect=False,
     ),
-    Contestant(
-        "drf-idempotency",
+    _peer(
         "drf-idempotency",
         "middleware_alone",
         apps=("drf_idempotency",),
         middleware=("drf_idempotency.middleware.IdempotencyMiddleware",),
         settings={"IDEMPOTENCY": {"BACKEND": "drf_idempotency.backends.database.DatabaseBackend"}},
     ),
-    Contestant(
-        "drf-idempotencykey",
-        "drf-idempotencykey",
-        "drf_idempotencykey",
-        apps=("drf_idempotencykey",),
-    ),
+    _peer("drf-idempotencykey", apps=("drf_idempotencykey",)),
     # On PostgreSQL by a pool of its own; where it knows no database of ours, in Redis.
-    Contestant("idemkit", "idemkit", "idemkit"),
-    Contestant("justonce", "justonce", "justonce"),
+    _peer("idemkit"),
+    _peer("justonce"),
 )
 
 CONTESTANTS = {contestant.name: contestant for contestant in _ALL}
