@@ -30,6 +30,10 @@ serve: $(VENV)/.shop ## open the cake shop (user demo, password demo); REDIS=1: 
 
 ##@ Test it
 
+.PHONY: quick
+quick: $(VENV)/.dev ## before each commit, in 90 s: lint, types, layers, the fast tests on SQLite
+	@$(RINGS) --jobs 2 lint types layers quick $(if $(ARGS),-- $(ARGS))
+
 .PHONY: test
 test: $(VENV)/.dev ## all of the rings below, with a summary at the end
 	@$(RINGS) --jobs 2 $(if $(STRICT),--strict) $(if $(ARGS),-- $(ARGS))
@@ -108,6 +112,10 @@ format: $(VENV)/.dev ## let ruff sort imports, fix what it can and format
 migrations: $(VENV)/.shop ## write the migrations that the models ask for
 	@$(MANAGE) makemigrations
 	@DJANGO_SETTINGS_MODULE=testproject.provider.settings $(MANAGE) makemigrations provider
+
+.PHONY: sql
+sql: $(VENV)/.dev ## write the files that show every SQL statement of the app
+	@$(BIN)/python -m tests.unit.storage.golden
 
 .PHONY: messages
 messages: $(VENV)/.shop ## update and compile the translations (needs gettext)

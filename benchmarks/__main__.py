@@ -69,7 +69,7 @@ def _run(name: str, arguments: Sequence[str], folder: Path) -> tuple[int, str]:
     with subprocess.Popen(
         [sys.executable, "-m", f"benchmarks.{name}", *arguments],
         cwd=ROOT,
-        env=os.environ | {FOLDER_VARIABLE: str(folder)},
+        env=os.environ | {FOLDER_VARIABLE: str(folder), "PYTHONUNBUFFERED": "1"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         text=True,

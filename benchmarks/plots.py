@@ -96,7 +96,7 @@ def exactly(value: float) -> Length:
 
 
 def of_flushes(figures: Any) -> Iterator[tuple[str, Figure]]:
-    """The ratios where flushes or round trips take longer."""
+    """The ratios where flushes take longer."""
     rows = {
         name: {kind: its["ratio"] for kind, its in kinds.items() if kind != "bare"}
         for name, kinds in figures.items()

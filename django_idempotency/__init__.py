@@ -1,4 +1,4 @@
-"""Retries that are safe: a repeated request gets the first reply, and its effect happens once.
+"""Safe retries: a repeated request gets the first reply, and its effect happens once.
 
 Add ``"django_idempotency"`` to ``INSTALLED_APPS``, migrate, and protect a view::
 

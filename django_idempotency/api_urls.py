@@ -1,4 +1,4 @@
-"""``include("django_idempotency.api_urls")``: the same for callers whom REST framework knows."""
+"""``include("django_idempotency.api_urls")``: the same pages, behind REST framework's checks."""
 
 from django.urls import path
 

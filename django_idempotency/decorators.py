@@ -1,4 +1,8 @@
-"""The ``@idempotent`` door: for function views, methods, view classes and ``as_view()`` results."""
+"""The ``@idempotent`` door: for function views, methods, view classes and ``as_view()`` results.
+
+The doors of functions and methods are here; those of classes are in :mod:`.doors.classes`. What a
+function is bound to when it is called decides what is covered; its name does not.
+"""
 
 import functools
 import inspect
@@ -7,23 +11,15 @@ from types import MethodType
 from typing import Any, TypeVar, cast, overload
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
+from django.views import View
 
 from .doors import classes, ninja
-from .doors.calls import (
-    AsyncHandler,
-    Handler,
-    cover_async,
-    is_entered,
-)
-from .doors.classes import cover, refuse_atomic_requests
-from .doors.policies import OPTIONS, OUTSIDE
-from .engine.atomic_requests import (
-    apart_of,
-    request_transactions,
-    take_over_transactions,
-)
+from .doors.calls import AsyncHandler, Handler, acall, is_entered
+from .doors.marks import MARK, Mark, bound_method, is_dispatch, leave, mark_of, view_class_of
+from .engine.atomic_requests import apart_of, own_transactions, request_transactions
 from .http.requests import http_request, is_rest_framework
 from .policy import Options, checked, resolve
 
@@ -48,97 +44,77 @@ def idempotent(view: Any = None, /, **options: Any) -> Any:
 
 def _door(view: Any, options: Options) -> Any:
     if isinstance(view, type):
-        classes.hook(view, options)
-        return view
+        return _class(view, options)
+    if isinstance(view, staticmethod | classmethod):
+        return type(view)(_door(view.__func__, options))
     classes.refuse_atomic(view, options)
-    cls = getattr(view, "cls", None) or getattr(view, "view_class", None)
+    cls = view_class_of(view)
     if cls is not None:
-        return _outside(view, cls, options)
+        return _callback(view, cls, options)
     if inspect.isfunction(view) and _is_in_class_body(view):
         return _Method(view, options)
-    operation = bound_instance(view)
+    operation = getattr(bound_method(view), "__self__", None)
     if ninja.is_operation(operation):
         return ninja.checked_first(operation, _function(view, options))
     return _function(view, options)
 
 
+def _class(cls: type[Any], options: Options) -> type[Any]:
+    if not hasattr(cls, "dispatch"):
+        raise ImproperlyConfigured(
+            f"{cls!r} is no view class. Put @idempotent on the method that takes the request."
+        )
+    classes.cover_class(cls, options)
+    return cls
+
+
+def _callback(view: Any, cls: type[Any], options: Options) -> Callable[..., Any]:
+    classes.cover_dispatch(cls)
+    door: Any = classes.outside(view, cls, options)
+    # A generator of API descriptions makes the view from these, and has nothing else of the door.
+    given = getattr(view, "initkwargs", None)
+    parameters = inspect.signature(cls).parameters.values()
+    if given is not None and any(each.kind is each.VAR_KEYWORD for each in parameters):
+        inner = given[MARK].options if MARK in given else {}
+        door.initkwargs = {**given, MARK: Mark(options={**options, **inner})}
+    return cast(Callable[..., Any], door)
+
+
 def _is_in_class_body(function: Callable[..., Any]) -> bool:
+    """Whether a function looks like a method; both kinds of door work where this is wrong."""
     place = function.__qualname__.rpartition(".")[0]
     return place != "" and not place.endswith("<locals>")
 
 
-def _merged(view: Any, options: Options) -> Options:
-    return {**options, **getattr(view, OPTIONS, {})}
-
-
 def _function(view: Callable[..., Any], options: Options) -> Callable[..., Any]:
-    merged = _merged(view, options)
-    is_dispatch = getattr(view, "__name__", "") == "dispatch"
+    merged = {**options, **(mark_of(view).options or {})}
 
     @functools.wraps(view)
     def door(*args: Any, **kwargs: Any) -> Any:
-        if is_dispatch:
-            return _dispatch(view, merged, args, kwargs)
         return enter(door, view, merged, args, kwargs)
 
     async def adoor(*args: Any, **kwargs: Any) -> Any:
         return await aenter(adoor, view, merged, args, kwargs)
 
     chosen = functools.wraps(view)(adoor) if iscoroutinefunction(view) else door
-    take_over_transactions(chosen)
-    setattr(chosen, OPTIONS, merged)
+    own_transactions(chosen)
+    leave(chosen, options=merged)
     return chosen
 
 
-def _dispatch(
-    view: Callable[..., Any], options: Options, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Any:
-    """A class's ``dispatch``, as ``method_decorator`` hands it over; its handler is what counts."""
-    instance = bound_instance(view)
-    instance, request = (args[0], args[1]) if instance is None else (instance, args[0])
-    return classes.dispatched(instance, request, functools.partial(view, *args, **kwargs), options)
-
-
-def _outside(view: Any, cls: type[Any], options: Options) -> Callable[..., Any]:
-    classes.hook(cls, subclasses=False)
-
-    @functools.wraps(view)
-    def door(request: Any, *args: Any, **kwargs: Any) -> Any:
-        classes.announce(request, cls, options, door)
-        return view(request, *args, **kwargs)
-
-    if iscoroutinefunction(view):
-        markcoroutinefunction(door)
-    take_over_transactions(door)
-    _tell_descriptions(door, view, cls, options)
-    return door
-
-
-def _tell_descriptions(door: Any, view: Any, cls: type[Any], options: Options) -> None:
-    """Show the door to who makes REST framework's view from ``initkwargs``, to describe its API."""
-    given = getattr(view, "initkwargs", None)
-    parameters = inspect.signature(cls).parameters.values()
-    if given is not None and any(each.kind is each.VAR_KEYWORD for each in parameters):
-        door.initkwargs = {**given, OUTSIDE: {**options, **given.get(OUTSIDE, {})}}
-
-
 class _Method:
-    """A decorated method; it tells its class, whose dispatch then covers it."""
+    """A decorated method, which makes the ``dispatch`` of its class cover the handlers."""
 
     def __init__(self, view: Callable[..., Any], options: Options) -> None:
-        functools.update_wrapper(self, view)
-        self._view = view
         self._call = _function(view, options)
-        setattr(self, OPTIONS, _merged(view, options))
+        functools.update_wrapper(self, self._call)
         if iscoroutinefunction(view):
             markcoroutinefunction(cast(Any, self))
 
     def __set_name__(self, owner: type[Any], name: str) -> None:
-        if name == "dispatch":
-            owner.dispatch = self._view
-            classes.hook(owner, getattr(self, OPTIONS))
-        elif hasattr(owner, "dispatch"):
-            classes.hook(owner)
+        # A mixin with a dispatch becomes a view by its other bases.
+        if name == "dispatch" or issubclass(owner, View):
+            classes.cover_class(owner)
 
     def __get__(self, instance: Any, owner: type[Any] | None = None) -> Any:
         return self if instance is None else MethodType(self, instance)
@@ -147,11 +123,24 @@ class _Method:
         return self._call(*args, **kwargs)
 
 
-def _request_in(args: tuple[Any, ...]) -> Any:
-    for candidate in args[:2]:
-        if isinstance(http_request(candidate), HttpRequest):
-            return candidate
-    raise TypeError("@idempotent covers views, which take the request first")
+def enter(
+    door: Handler, view: Handler, options: Options, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> HttpResponseBase:
+    """Call a function view or a method: covered, or in the transactions Django would have made.
+
+    ``door`` bears the aliases that the project keeps out of ATOMIC_REQUESTS.
+    """
+    request = _request_in(args)
+    handler = functools.partial(view, *args, **kwargs)
+    instance, function = _behind(request, view, args)
+    if is_dispatch(instance, function):
+        response: HttpResponseBase = classes.dispatched(instance, request, handler, options)
+        return response
+    policy = resolve(options)
+    if request.method not in policy.methods:
+        with request_transactions(apart_of(door)):
+            return handler()
+    return classes.cover(request, policy, handler, instance or door, apart_of(door))
 
 
 async def aenter(
@@ -163,45 +152,32 @@ async def aenter(
 ) -> HttpResponseBase:
     """Call an async function view or method, covered or not."""
     request = _request_in(args)
-    policy = resolve(options)
     handler = functools.partial(view, *args, **kwargs)
+    instance, function = _behind(request, view, args)
+    if is_dispatch(instance, function):
+        response: HttpResponseBase = await classes.dispatched(instance, request, handler, options)
+        return response
     if is_entered(request):
         return await handler()
-    refuse_atomic_requests(apart_of(door))
+    policy = resolve(options)
+    classes.refuse_atomic_requests(apart_of(door))
     if request.method not in policy.methods:
         return await handler()
-    return await cover_async(request, policy, handler)
+    return await acall(request, policy, handler)
 
 
-def _instance_behind(request: Any, door: Handler, args: tuple[Any, ...]) -> Any:
-    """The view instance whose handler a function door was put on, or None."""
+def _request_in(args: tuple[Any, ...]) -> Any:
+    for candidate in args[:2]:
+        if isinstance(http_request(candidate), HttpRequest):
+            return candidate
+    raise TypeError("@idempotent covers views, which take the request first")
+
+
+def _behind(request: Any, view: Any, args: tuple[Any, ...]) -> tuple[Any, Any]:
+    """The instance whose method was decorated, or None, and the function of that method."""
     if args[0] is not request:
-        return args[0]
+        return args[0], view
     if is_rest_framework(request):
-        return request.parser_context["view"]
-    return bound_instance(door)
-
-
-def enter(
-    door: Handler, view: Handler, options: Options, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> HttpResponseBase:
-    """Call a function view or a method: covered, or in the transactions Django would have made."""
-    request = _request_in(args)
-    policy = resolve(options)
-    handler = functools.partial(view, *args, **kwargs)
-    if request.method not in policy.methods:
-        with request_transactions(apart_of(door)):
-            return handler()
-    return cover(
-        request, policy, handler, _instance_behind(request, view, args) or door, apart_of(door)
-    )
-
-
-def bound_instance(view: Any) -> Any:
-    """The instance whose bound method ``method_decorator`` handed over, or None."""
-    while view is not None:
-        bound = getattr(view, "func", view)
-        if (instance := getattr(bound, "__self__", None)) is not None:
-            return instance
-        view = getattr(view, "__wrapped__", None)
-    return None
+        return request.parser_context["view"], view
+    bound = bound_method(view)
+    return (None, view) if bound is None else (bound.__self__, bound.__func__)

@@ -1,4 +1,4 @@
-"""What the layer answers when it refuses a request, and how a project's mistakes are named.
+"""The refusals that clients get, and the errors that views and projects see.
 
 ::
 
@@ -33,19 +33,19 @@ class Remedy(StrEnum):
 
     #: Send the same request with the same key again, after a while.
     RETRY_SAME_KEY = "retry_same_key"
-    #: Leave this key alone: whatever is still wanted is a new request with a key of its own.
+    #: Do not use this key again: what is still wanted is a new request with a new key.
     USE_NEW_KEY = "use_new_key"
-    #: Mend the request; as it is, it will be refused again.
+    #: Correct the request; unchanged, it will be refused again.
     FIX_REQUEST = "fix_request"
 
 
 class IdempotencyError(Exception):
-    """The layer refused the request before its view ran, or threw the view's work away.
+    """The request was refused before its view ran, or the view's work was rolled back.
 
-    ``title`` names the kind of refusal and never varies, as RFC 9457 wants it. ``cause`` says what
+    ``title`` names the kind of refusal and never varies, as RFC 9457 requires. ``cause`` says what
     happened this time, and ``advice`` what the client should do about it. ``retry_after`` is the
-    number of seconds after which the same request may be sent again, or ``None`` where sending it
-    again cannot help.
+    number of seconds after which the same request may be sent again, or None where that cannot
+    help.
     """
 
     status: ClassVar[int]
@@ -104,7 +104,7 @@ class KeyReusedError(IdempotencyError):
 
 
 class KeyErasedError(IdempotencyError):
-    """The key was used, and all that was known of it has been erased."""
+    """The key was used before, and its record has been erased."""
 
     status = 410
     code = "idempotency_key_erased"
@@ -138,10 +138,10 @@ class AttemptsExhaustedError(IdempotencyError):
 
 
 class OperationFailedError(IdempotencyError):
-    """A step failed for good, and what was done before it has been taken back.
+    """A step failed for good, and the steps before it have been undone.
 
-    ``step`` is its name and ``error`` the class of what it raised. A view may catch this and answer
-    in its own words; every later attempt comes to the same end.
+    ``step`` is its name and ``error`` the name of the exception's class. A view may catch this and
+    answer in its own words; every later attempt fails in the same way.
     """
 
     status = 409
@@ -158,7 +158,7 @@ class OperationFailedError(IdempotencyError):
 
 
 class OutcomeUnknownError(IdempotencyError):
-    """An at-most-once call may have been made, and nothing tells what came of it."""
+    """An at-most-once call may have been made, and its outcome is unknown."""
 
     status = 409
     code = "idempotency_outcome_unknown"
@@ -169,7 +169,7 @@ class OutcomeUnknownError(IdempotencyError):
         "Somebody has to find out. Send the same request with the same key again later; with a new"
         " key it could be carried out twice."
     )
-    # A person has to look.
+    # Until a person has looked, another attempt cannot help.
     retry_after = 60
 
 
@@ -185,12 +185,12 @@ class QuotaExceededError(IdempotencyError):
         "Wait a while, then send the same request with the same key again. Requests whose keys were"
         " accepted before can be repeated at any time."
     )
-    # A window may be a day; a minute costs the caller little, and the server one look at a cache.
+    # The window may be a day, but a retry each minute costs the server one look at the cache.
     retry_after = 60
 
 
 class OperationPendingError(IdempotencyError):
-    """A step could not be done in this request; the next attempt goes on where it stopped."""
+    """A step could not be done in this request; the next attempt continues there."""
 
     status = 503
     code = "idempotency_operation_pending"
@@ -202,7 +202,7 @@ class OperationPendingError(IdempotencyError):
 
 
 class UnavailableError(IdempotencyError):
-    """The store could not be reached, or cannot say what became of the operation."""
+    """The store could not be reached, or the outcome of the operation is not known yet."""
 
     status = 503
     code = "idempotency_unavailable"
@@ -217,7 +217,7 @@ class UnavailableError(IdempotencyError):
 
 
 class TransitionError(Exception):
-    """A transition's guarded UPDATE matched no row: another attempt owns the record now."""
+    """A transition's guarded UPDATE matched no row: another attempt owns the record."""
 
 
 class StepDriftError(Exception):
@@ -225,16 +225,16 @@ class StepDriftError(Exception):
 
 
 class NotDoneError(Exception):
-    """For a project's ``reconcile`` to raise: the call had no effect, and may be made again."""
+    """For a project's ``reconcile`` to raise: the call had no effect and may be repeated."""
 
 
 class RetriesExhaustedError(Exception):
-    """A call failed as often, or for as long, as its Retry allows; the cause is its last error."""
+    """A call failed as often, or for as long, as its Retry allows; the cause is the last error."""
 
 
 class StreamingResponseError(TypeError):
-    """A covered view returned a streaming response, which no retry could be given again."""
+    """A covered view returned a streaming response, which cannot be stored for a retry."""
 
 
-#: What ``error`` of a record says when another attempt would come to the same end.
+#: The values of a record's ``error`` after which another attempt would fail in the same way.
 FINAL_ERRORS = frozenset((OperationFailedError.__name__, AttemptsExhaustedError.__name__))

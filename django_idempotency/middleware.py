@@ -1,7 +1,8 @@
-"""The door around a whole project, or around some of its URLs, for views nobody wants to edit.
+"""The door around a whole project, or around some of its URLs, for views that stay as they are.
 
 Classes are covered inside, after their authentication, as by the other doors. A function is called
-from here; what authenticates inside of it is refused, because a reply might reach a stranger.
+from here; one that authenticates inside of itself is refused, because a reply might reach a
+stranger.
 """
 
 import functools
@@ -16,13 +17,11 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from . import conf
-from .decorators import idempotent
+from .decorators import aenter, enter
 from .doors import classes, ninja
-from .doors.policies import OPTIONS
-from .engine.atomic_requests import take_over_transactions
+from .doors.marks import mark_of, view_class_of
+from .engine.atomic_requests import own_transactions
 from .policy import resolve
-
-_DOOR = "_idempotency_door"
 
 
 def _matches(path: str, patterns: Iterable[str]) -> bool:
@@ -39,16 +38,18 @@ def covers(path: str) -> bool:
     return f"{__name__}.IdempotencyMiddleware" in settings.MIDDLEWARE and _is_covered(path)
 
 
-def _refuse_hidden_authentication(view: Any, response: Any) -> None:
-    """REST framework's response from a function means that its view class is hidden in there."""
+def _called(view: Any, *args: Any, **kwargs: Any) -> Any:
+    """A function's response; one of REST framework's says that a view class is hidden in there."""
+    response = view(*args, **kwargs)
     if hasattr(response, "accepted_renderer"):
         raise ImproperlyConfigured(
             f"{view!r} hides a view of REST framework, whose caller cannot be known before it runs."
             " Use functools.wraps() in its decorator, or list its path in IDEMPOTENCY_EXEMPT_URLS."
         )
+    return response
 
 
-def _make_door(view: Any) -> Callable[..., Any]:
+def _refuse_ninja(view: Any) -> None:
     if ninja.is_callback(view):
         raise ImproperlyConfigured(
             f"{view!r} is Django Ninja's and authenticates by itself. Put"
@@ -56,32 +57,14 @@ def _make_door(view: Any) -> Callable[..., Any]:
             " IDEMPOTENCY_EXEMPT_URLS."
         )
 
-    @functools.wraps(view)
-    def seen(*args: Any, **kwargs: Any) -> Any:
-        response = view(*args, **kwargs)
-        _refuse_hidden_authentication(view, response)
-        return response
-
-    if iscoroutinefunction(view):
-        return async_to_sync(idempotent(view))
-    return idempotent(seen)
-
-
-def _door_of(view: Any) -> Callable[..., Any]:
-    """The door around a function view, made at its first request."""
-    if _DOOR not in vars(view):
-        setattr(view, _DOOR, _make_door(view))
-    door: Callable[..., Any] = vars(view)[_DOOR]
-    return door
-
 
 class IdempotencyMiddleware:
     """Covers the views of ``IDEMPOTENCY_URLS`` but not those of ``IDEMPOTENCY_EXEMPT_URLS``.
 
     Both are lists of regular expressions for the path without its leading slash; by default all
     paths are covered. A view with a door of its own keeps its options. Raises ImproperlyConfigured
-    unless it is the last of ``MIDDLEWARE``: it calls functions itself, and what came later, CSRF
-    protection say, would not see them.
+    unless it is the last of ``MIDDLEWARE``: it calls functions itself, so that a later middleware,
+    CSRF protection for example, would not see them.
     """
 
     sync_capable = True
@@ -101,16 +84,20 @@ class IdempotencyMiddleware:
     def process_view(
         self, request: HttpRequest, view: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> HttpResponseBase | None:
-        """Let a class cover itself; call a function here if the method is covered."""
-        if not _is_covered(request.path_info) or hasattr(view, OPTIONS):
+        """The response of a function whose method is covered; None for all that Django calls."""
+        if not _is_covered(request.path_info) or mark_of(view).options is not None:
             return None
-        cls = getattr(view, "cls", None) or getattr(view, "view_class", None)
+        cls = view_class_of(view)
         if cls is not None:
-            classes.hook(cls, subclasses=False)
-            take_over_transactions(view)
+            # Both change what is not the project's: after its authentication a class can be covered
+            # only from inside, and Django looks for its mark on the callback, when this returns.
+            classes.cover_dispatch(cls)
+            own_transactions(view)
             classes.announce(request, cls, {}, view)
             return None
         if request.method not in resolve({}).methods:
             return None
-        response: HttpResponseBase = _door_of(view)(request, *args, **kwargs)
-        return response
+        _refuse_ninja(view)
+        if iscoroutinefunction(view):
+            return async_to_sync(aenter)(view, view, {}, (request, *args), kwargs)
+        return enter(view, functools.partial(_called, view), {}, (request, *args), kwargs)

@@ -1,8 +1,9 @@
-"""The record of one key: whose it is, what it asked, how far it came, and what was answered.
+"""The tables: the record of each key, its steps and its envelope, and what was counted.
 
-The row is the source of truth. The protocol changes it through :mod:`.storage`, as do clean-ups and
-people. Its steps are the checkpoints of an operation of several transactions; its envelope is the
-request as it was sent.
+The record is the source of truth: whose the key is, what was asked, how far it came, and what was
+answered. Its status changes only by the guarded statements of :mod:`.storage`. Its steps are the
+checkpoints of an operation of several transactions; its envelope is the request without its
+credentials, for the completer.
 """
 
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -16,20 +17,12 @@ from django.utils.translation import gettext_lazy as _
 class Status(models.TextChoices):
     """How far the operation of a key came."""
 
-    #: An attempt holds the claim. Whether it still lives, the row lock or the lease tells.
+    #: An attempt has the claim; the row lock or the lease tells whether its owner still lives.
     IN_PROGRESS = "in_progress", _("in progress")
     #: The view's writes and its response are committed; the response is replayed.
     COMPLETED = "completed", _("completed")
     #: The last attempt left no outcome; the next request runs.
     RELEASED = "released", _("released")
-
-
-#: Which status may follow which; a record that is IN_PROGRESS may also change its owner.
-TRANSITIONS: dict[Status, frozenset[Status]] = {
-    Status.IN_PROGRESS: frozenset((Status.COMPLETED, Status.RELEASED, Status.IN_PROGRESS)),
-    Status.COMPLETED: frozenset((Status.IN_PROGRESS,)),
-    Status.RELEASED: frozenset((Status.IN_PROGRESS,)),
-}
 
 
 class UtcNow(Now):
@@ -40,7 +33,7 @@ class UtcNow(Now):
         return self.as_sql(compiler, connection, template="UTC_TIMESTAMP(6)", **context)
 
     def as_sqlite(self, compiler: Any, connection: Any, **context: Any) -> Any:
-        """With as many digits as Django reads and writes, or equal times are not equal."""
+        """With as many digits as Django reads and writes, so that equal times compare as equal."""
         template = "STRFTIME('%%%%Y-%%%%m-%%%%d %%%%H:%%%%M:%%%%f000', 'now')"
         return self.as_sql(compiler, connection, template=template, **context)
 
@@ -49,7 +42,7 @@ class RecordQuerySet(models.QuerySet["IdempotencyRecord"]):
     """Questions to ask about records, by the database's clock."""
 
     def expired(self) -> "RecordQuerySet":
-        """Finished records which answer no more, and may be deleted."""
+        """Finished records that have expired, and may be deleted."""
         return self.exclude(status=Status.IN_PROGRESS).filter(expires_at__lte=UtcNow())
 
     def stale(self) -> "RecordQuerySet":
@@ -143,7 +136,7 @@ class IdempotencyCount(models.Model):
 
     class Meta:
         verbose_name = _("idempotency count")
-        # Its only page in the admin.
+        # The name of its only page in the admin.
         verbose_name_plural = _("idempotency dashboard")
 
     def __str__(self) -> str:
@@ -164,7 +157,7 @@ class StepKind(models.TextChoices):
 class StepStatus(models.TextChoices):
     """How far a step came."""
 
-    #: An at-most-once call may have begun; if its attempt is over, nobody knows what became of it.
+    #: An at-most-once call may have begun; when its attempt is over, its outcome is unknown.
     STARTED = "started", _("started")
     #: Its result is recorded; it never runs again.
     COMPLETED = "completed", _("completed")
@@ -183,10 +176,10 @@ else:
 
 
 class ExactCharField(_Text):
-    """Text that is equal to no other; MySQL and MariaDB would not tell capitals from small ones."""
+    """Text that is compared byte by byte; MySQL and MariaDB would take ``A`` and ``a`` as equal."""
 
     def db_type(self, connection: Any) -> str | None:
-        """The column's type, with a collation of bytes there."""
+        """The column's type, on MySQL and MariaDB with a binary collation."""
         column: str | None = super().db_type(connection)
         binary = " CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
         return column and column + (binary if connection.vendor == "mysql" else "")
@@ -195,8 +188,8 @@ class ExactCharField(_Text):
 class IdempotencyStep(models.Model):
     """One checkpoint of one operation."""
 
-    # Without a constraint in the database, which would look here for each record that a clean-up
-    # deletes. Steps are written and deleted under the lock of their record.
+    # No constraint in the database: it would look for steps of each record that a clean-up deletes.
+    # Steps are written and deleted under the lock of their record, so they need none.
     record = models.ForeignKey(
         IdempotencyRecord,
         models.CASCADE,

@@ -7,17 +7,19 @@ which the rest of the package reads. Precedence: argument, attribute, setting, d
 import functools
 import re
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import Field, dataclass, fields, replace
 from datetime import timedelta
 from types import MethodType
-from typing import Any, cast
+from typing import Annotated, Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
+from django.utils.module_loading import import_string
 
 from . import conf
+from .conf import DURATION, FLAG, Rule, one_of, whole_number
 
 Options = Mapping[str, Any]
 
@@ -25,36 +27,77 @@ Options = Mapping[str, Any]
 _PATIENCE_OF_A_PERSON = timedelta(seconds=5)
 
 
+def _is_header(value: object) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9-]+", value) is not None
+
+
+def _is_headers(value: Any) -> bool:
+    several = isinstance(value, list | tuple) and len(value) > 0
+    return _is_header(value) or (several and all(map(_is_header, value)))
+
+
+def _is_alias(value: object) -> bool:
+    return isinstance(value, str) and value in set(connections)
+
+
+def _is_methods(value: object) -> bool:
+    return isinstance(value, list | tuple | set | frozenset) and all(
+        isinstance(method, str) and method.isupper() for method in value
+    )
+
+
+_HEADERS = Rule("a header name or a list of some", _is_headers)
+_FIELD = Rule("a form field's name", lambda value: isinstance(value, str) and value != "").or_none()
+_METHODS = Rule('a list of upper-case methods such as ["POST"]', _is_methods)
+_WAIT = Rule(
+    "a timedelta, zero or more",
+    lambda value: isinstance(value, timedelta) and value >= timedelta(),
+).or_none()
+_OF_REQUEST = Rule("a callable(request)", callable).or_none()
+_OF_RESPONSE = Rule("a callable(response)", callable).or_none()
+_USING = Rule(
+    "a database alias, a callable(request)", lambda value: callable(value) or _is_alias(value)
+).or_none()
+
+
+def _named(value: Any) -> Any:
+    """The object behind a dotted path, which is how settings name callables."""
+    return import_string(value) if isinstance(value, str) and not _is_alias(value) else value
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """The options of one covered view. Durations are timedeltas, sizes are bytes."""
+    """The options of one covered view. Durations are timedeltas, sizes are bytes.
 
-    header: str | Collection[str] = "Idempotency-Key"
-    field: str | None = None
-    get_key: Callable[[HttpRequest], str | None] | None = None
-    required: bool = False
+    Each option is annotated with what it must be.
+    """
+
+    header: Annotated[str | Collection[str], _HEADERS] = "Idempotency-Key"
+    field: Annotated[str | None, _FIELD] = None
+    get_key: Annotated[Callable[[HttpRequest], str | None] | None, _OF_REQUEST, _named] = None
+    required: Annotated[bool, FLAG] = False
     # POST and PATCH are the methods HTTP itself does not call idempotent (RFC 9110, 9.2.2).
-    methods: Collection[str] = ("POST", "PATCH")
-    scope: Callable[[HttpRequest], str] | None = None
-    fingerprint: Callable[[HttpRequest], bytes] | None = None
+    methods: Annotated[Collection[str], _METHODS] = ("POST", "PATCH")
+    scope: Annotated[Callable[[HttpRequest], str] | None, _OF_REQUEST, _named] = None
+    fingerprint: Annotated[Callable[[HttpRequest], bytes] | None, _OF_REQUEST, _named] = None
     # A day covers a night's outage, and is what clients of the large payment APIs count on.
-    retention: timedelta = timedelta(hours=24)
+    retention: Annotated[timedelta, DURATION] = timedelta(hours=24)
     # Longer than the time-out of common application servers (30 s), so that a claim which nothing
     # but the clock protects is not taken from a worker that is merely slow.
-    lease: timedelta = timedelta(seconds=60)
-    wait: timedelta | None = None
+    lease: Annotated[timedelta, DURATION] = timedelta(seconds=60)
+    wait: Annotated[timedelta | None, _WAIT] = None
     # A waiter occupies a thread of the server: two leave half of the smallest usual pool (4) free.
-    max_waiters: int = 2
-    keep_response: Callable[[HttpResponseBase], bool] | None = None
-    atomic: bool = True
-    using: str | Callable[[HttpRequest], str] | None = None
-    max_attempts: int | None = None
-    max_response_bytes: int = 1024 * 1024
+    max_waiters: Annotated[int, whole_number(0)] = 2
+    keep_response: Annotated[Callable[[HttpResponseBase], bool] | None, _OF_RESPONSE, _named] = None
+    atomic: Annotated[bool, FLAG] = True
+    using: Annotated[str | Callable[[HttpRequest], str] | None, _USING, _named] = None
+    max_attempts: Annotated[int | None, whole_number(1).or_none()] = None
+    max_response_bytes: Annotated[int, whole_number(0)] = 1024 * 1024
     # StoredResponse to StoredResponse, which stands in a layer above.
-    redact: Callable[[Any], Any] | None = None
-    max_keys_per_scope: int | None = None
-    keep_request: bool = False
-    respond: str = "result"
+    redact: Annotated[Callable[[Any], Any] | None, _OF_RESPONSE, _named] = None
+    max_keys_per_scope: Annotated[int | None, whole_number(1).or_none()] = None
+    keep_request: Annotated[bool, FLAG] = False
+    respond: Annotated[str, one_of("result", "accepted")] = "result"
 
     @property
     def headers(self) -> tuple[str, ...]:
@@ -79,87 +122,23 @@ class Policy:
         return replace(self, atomic=False) if self.atomic else self
 
 
-def _is_text(value: object) -> bool:
-    return isinstance(value, str) and value != ""
+def _declaration(option: "Field[Any]") -> tuple[Any, ...]:
+    """The default of an option, its rule, and how its setting is read if not as it is."""
+    annotation: Any = option.type
+    return option.default, *annotation.__metadata__
 
 
-def _is_header(value: object) -> bool:
-    return isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9-]+", value) is not None
-
-
-def _is_headers(value: object) -> bool:
-    several = isinstance(value, list | tuple) and value != [] and value != ()
-    return _is_header(value) or (several and all(map(_is_header, cast(list[object], value))))
-
-
-def _is_alias(value: object) -> bool:
-    return isinstance(value, str) and value in set(connections)
-
-
-def _is_number(value: object, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
-
-
-def _is_methods(value: object) -> bool:
-    return isinstance(value, list | tuple | set | frozenset) and all(
-        isinstance(method, str) and method.isupper() for method in value
-    )
-
-
-def _is_duration(value: object, least: timedelta) -> bool:
-    return isinstance(value, timedelta) and value >= least
-
-
-_A_MOMENT = timedelta(milliseconds=1)
-
-# For each option: what it must be, in words, and whether a value is that.
-_RULES: dict[str, tuple[str, Callable[[object], bool]]] = {
-    "header": ("a header name or a list of some", _is_headers),
-    "field": ("a form field's name or None", lambda value: value is None or _is_text(value)),
-    "get_key": ("a callable(request) or None", lambda value: value is None or callable(value)),
-    "required": ("True or False", lambda value: isinstance(value, bool)),
-    "methods": ('a list of upper-case methods such as ["POST"]', _is_methods),
-    "scope": ("a callable(request) or None", lambda value: value is None or callable(value)),
-    "fingerprint": ("a callable(request) or None", lambda value: value is None or callable(value)),
-    "retention": ("a positive timedelta", lambda value: _is_duration(value, _A_MOMENT)),
-    "lease": ("a positive timedelta", lambda value: _is_duration(value, _A_MOMENT)),
-    "wait": (
-        "a timedelta, zero or more, or None",
-        lambda value: value is None or _is_duration(value, timedelta(0)),
-    ),
-    "max_waiters": ("a whole number from 0", lambda value: _is_number(value, 0)),
-    "keep_response": (
-        "a callable(response) or None",
-        lambda value: value is None or callable(value),
-    ),
-    "atomic": ("True or False", lambda value: isinstance(value, bool)),
-    "using": (
-        "a database alias, a callable(request) or None",
-        lambda value: value is None or callable(value) or _is_alias(value),
-    ),
-    "max_attempts": (
-        "a whole number from 1, or None",
-        lambda value: value is None or _is_number(value, 1),
-    ),
-    "max_response_bytes": ("a whole number from 0", lambda value: _is_number(value, 0)),
-    "redact": ("a callable(response) or None", lambda value: value is None or callable(value)),
-    "max_keys_per_scope": (
-        "a whole number from 1, or None",
-        lambda value: value is None or _is_number(value, 1),
-    ),
-    "keep_request": ("True or False", lambda value: isinstance(value, bool)),
-    "respond": ('"result" or "accepted"', lambda value: value in ("result", "accepted")),
-}
-
-_CALLABLES = frozenset(("get_key", "scope", "fingerprint", "keep_response", "using", "redact"))
+_DECLARED = {option.name: _declaration(option) for option in fields(Policy)}
+# What reads the project's own default for each option.
+_SETTINGS = {name: conf.declare(name.upper(), *declared) for name, declared in _DECLARED.items()}
 
 
 def fault(option: str, value: object) -> str | None:
     """What is wrong with ``value`` for ``option``, as a sentence; None when nothing is."""
-    if option not in _RULES:
-        return f"there is no option {option!r}; the options are {', '.join(_RULES)}."
-    words, accepts = _RULES[option]
-    return None if accepts(value) else f"{option} must be {words}, not {value!r}."
+    if option not in _DECLARED:
+        return f"there is no option {option!r}; the options are {', '.join(_DECLARED)}."
+    rule: Rule = _DECLARED[option][1]
+    return rule.fault(option, value)
 
 
 def checked(options: Options, where: str) -> Options:
@@ -173,17 +152,12 @@ def checked(options: Options, where: str) -> Options:
     return options
 
 
-def setting(option: str) -> Any:
-    """The project's own default for ``option``; a dotted path is replaced by what it names."""
-    value = conf.value(option)
-    names_an_object = option in _CALLABLES and isinstance(value, str) and not _is_alias(value)
-    return conf.imported(value) if names_an_object else value
-
-
 @functools.cache
 def _configured() -> Policy:
-    options = (field.name for field in fields(Policy))
-    return Policy(**{option: setting(option) for option in options if conf.is_overridden(option)})
+    # A setting that is read only after the COMMIT must not be found wrong there.
+    for problem in conf.faults():
+        raise ImproperlyConfigured(problem)
+    return Policy(**{option: setting() for option, setting in _SETTINGS.items()})
 
 
 @functools.lru_cache(1024)
@@ -192,7 +166,10 @@ def _resolved(options: tuple[tuple[str, Any], ...]) -> Policy:
 
 
 def resolve(options: Options) -> Policy:
-    """The policy of a view that was given these options."""
+    """The policy of a view that was given these options.
+
+    Raises ImproperlyConfigured if any setting of the project is wrong.
+    """
     if not options:
         return _configured()
     # A method of one request's view must not be remembered, and a list cannot be.

@@ -16,11 +16,11 @@ __all__ = ["IdempotencyMixin", "problem_details_handler"]
 def problem_details_handler(
     exception: Exception, context: dict[str, Any]
 ) -> HttpResponseBase | None:
-    """Our refusals as ``application/problem+json``; all else by REST framework's own handler.
+    """A refusal is ``application/problem+json``; all else is what REST framework's handler returns.
 
-    For ``REST_FRAMEWORK["EXCEPTION_HANDLER"]``. The members are those plain Django answers with. A
-    person gets them inside the browsable API, or the template ``django_idempotency/error.html``
-    from a view that renders HTML.
+    For ``REST_FRAMEWORK["EXCEPTION_HANDLER"]``. The members are the same as in plain Django. The
+    browsable API shows them inside its page, and a view that renders HTML answers with the template
+    ``django_idempotency/error.html``.
     """
     response = exception_handler(exception, context)
     if response is None or not isinstance(exception, IdempotencyAPIException):

@@ -1,4 +1,4 @@
-"""How often a call to another service is tried within one request; the mechanics are tenacity's."""
+"""How often a call to another service is tried within one request; tenacity does the work."""
 
 import random
 from collections.abc import Callable
@@ -15,12 +15,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retry:
-    """Try again after an exception of ``on``, at most ``attempts`` times in one request.
+    """A call that raises an exception of ``on`` is tried ``attempts`` times in one request at most.
 
     The pause before the n-th repetition is a random part of ``base * factor ** (n - 1)``, and at
-    most of ``cap`` (full jitter); none begins that would end after the ``deadline``, counted from
-    the first try. After that the request is answered with 503, and the next attempt of its key, by
-    the client or by the completer, goes on with the call.
+    most of ``cap`` (full jitter). No pause begins that would end after the ``deadline``, counted
+    from the first try. Then the request gets 503, and the next attempt, by the client or by the
+    completer, continues with the call.
 
     Source: "Exponential Backoff And Jitter", AWS Architecture Blog.
     """
@@ -30,7 +30,7 @@ class Retry:
     factor: float = 2.0
     cap: timedelta = timedelta(seconds=5)
     on: type[BaseException] | tuple[type[BaseException], ...] = (ConnectionError, TimeoutError)
-    # Who waits for a reply gives up after half a minute, at the latest.
+    # Clients give up waiting for a reply after half a minute at the latest.
     deadline: timedelta = timedelta(seconds=10)
 
     def __post_init__(self) -> None:
@@ -43,9 +43,10 @@ class Retry:
         return random.uniform(0, min(longest, self.cap.total_seconds()))  # noqa: S311
 
     def run(self, function: Callable[[], T], never: tuple[type[BaseException], ...] = ()) -> T:
-        """What ``function`` returns at last.
+        """Call ``function`` until it returns, and return its result.
 
-        Raises RetriesExhaustedError, and at once what is not in ``on``, or is in ``never``.
+        Exceptions that are not in ``on``, or are in ``never``, are raised at once; the last of the
+        others becomes the cause of a RetriesExhaustedError.
         """
         retrying = tenacity.Retrying(
             stop=tenacity.stop_after_attempt(self.attempts)

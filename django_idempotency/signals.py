@@ -1,7 +1,7 @@
-"""What a project may listen to, each sent after the fact, with ``event``.
+"""Signals that tell a project what happened to a key; each is sent after the fact.
 
-A receiver's exception is logged and never reaches a request. ``sender`` is the record's model,
-``event`` an :class:`~django_idempotency.monitoring.events.Event`.
+``sender`` is the record's model, ``event`` an :class:`~django_idempotency.monitoring.events.Event`.
+A receiver's exception is logged and never reaches a request.
 """
 
 from django.dispatch import Signal
@@ -12,13 +12,13 @@ claimed = Signal()
 completed = Signal()
 #: A repeated request got the saved response.
 replayed = Signal()
-#: A duplicate of a running request was sent away.
+#: A duplicate of a running request was refused.
 conflicted = Signal()
-#: The key came with another request and was refused.
+#: A request was refused because its key belongs to another request.
 mismatched = Signal()
-#: An attempt left no outcome, or failed (``event.error``), and freed the key.
+#: An attempt had no outcome, or failed (``event.error``), and the key is free.
 released = Signal()
-#: A request took the key over from an attempt that died, and its view runs.
+#: A request took over the claim of a dead owner, and its view runs.
 taken_over = Signal()
-#: A key answers no more: somebody expired it, or a request came after its retention.
+#: A record expired: by hand, or because a request found its retention over.
 expired = Signal()

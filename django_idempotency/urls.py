@@ -1,6 +1,6 @@
-"""``include("django_idempotency.urls")``: where accepted operations are asked for.
+"""``include("django_idempotency.urls")``: the status pages of accepted operations.
 
-With REST framework's authentication it is ``include("django_idempotency.api_urls")``.
+With REST framework's authentication use ``include("django_idempotency.api_urls")``.
 """
 
 from django.urls import path

@@ -1,9 +1,13 @@
 """The mixin doors for view classes: REST framework's and Django's own, forms among them."""
 
 from dataclasses import fields
+from functools import partial
 from typing import Any, ClassVar
 
+from django.http import HttpRequest
+
 from .doors import classes
+from .doors.marks import leave, mark_of
 from .http.requests import KEY_FIELD
 from .policy import Options, Policy, checked
 
@@ -39,14 +43,27 @@ class IdempotencyMixin:
     ImproperlyConfigured when the class is made.
     """
 
-    _idempotency_given: ClassVar[Options] = {}
-
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        cls._idempotency_given = checked(_attributes(cls), cls.__qualname__)
-        if hasattr(cls, "dispatch"):
-            classes.refuse_atomic_handlers(cls, cls._idempotency_given)
-            classes.hook(cls)
+        given = checked(_attributes(cls), cls.__qualname__)
+        leave(cls, attributes=given)
+        classes.refuse_atomic_handlers(cls, given)
+        # A dispatch of its own, or one of an earlier base, would run outside of the mixin's.
+        classes.cover_dispatch(cls)
+
+    @classmethod
+    def as_view(cls, *args: Any, **kwargs: Any) -> Any:
+        """A callback around which Django opens no transaction; ``dispatch`` does.
+
+        Django's mark for that may not be on ``dispatch`` itself, which all classes share.
+        """
+        parent: Any = super()
+        return classes.outside(parent.as_view(*args, **kwargs), cls, {})
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        """The response of a handler that is covered, after authentication and permissions."""
+        parent: Any = super()
+        return classes.dispatched(self, request, partial(parent.dispatch, request, *args, **kwargs))
 
     def get_idempotency_options(self) -> Options:
         """The options this instance was given: as attributes, by methods, by ``as_view()``."""
@@ -58,14 +75,18 @@ class IdempotencyMixin:
         methods = {
             option: getattr(self, name) for option, name in _METHODS.items() if hasattr(self, name)
         }
-        return {**self._idempotency_given, **methods, **checked(own, type(self).__qualname__)}
+        return {
+            **mark_of(type(self)).attributes,
+            **methods,
+            **checked(own, type(self).__qualname__),
+        }
 
 
 class IdempotencyFormMixin(IdempotencyMixin):
     """The same for Django's ``FormView``, ``CreateView`` and their like.
 
     The key comes in the hidden field of ``{% idempotency_key %}``, and the second of two clicks
-    waits for what the first brings.
+    waits for the response to the first.
     """
 
     idempotency_field: ClassVar[str | None] = KEY_FIELD
@@ -74,3 +95,5 @@ class IdempotencyFormMixin(IdempotencyMixin):
 # as_view() and @action take options for which the class has an attribute.
 for _option in fields(Policy):
     setattr(IdempotencyMixin, _PREFIX + _option.name, _option.default)
+# __init_subclass__ covers the dispatch of a subclass.
+leave(IdempotencyMixin, dispatch=IdempotencyMixin.dispatch, subclasses=True)

@@ -21,9 +21,9 @@ from django.utils import translation
 
 from tests.support.flushing import flush_all
 
-# Those whom tests ask say what they have compared, too.
+# Asserts in these modules show what they compared, as those in tests do.
 pytest.register_assert_rewrite(
-    *(f"tests.crash.{name}" for name in ("stories", "victim")),
+    *("tests.crash.stories", "tests.support.forks"),
     *(f"tests.durable.{name}" for name in ("books", "customers", "finishing", "victim")),
 )
 
@@ -38,7 +38,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Thousands of tests are not looked through by each collection of garbage."""
+    """The garbage collector need not scan thousands of tests each time."""
     gc.collect()
     gc.freeze()
 
@@ -61,7 +61,7 @@ def lean_flush() -> Iterator[None]:
 
 
 def staff(*permissions: str) -> User:
-    """Somebody who may do just that in the admin, named as in ``view_idempotencyrecord``."""
+    """A user with these permissions in the admin, named as in ``view_idempotencyrecord``."""
     user = User.objects.create(username="_".join(("staff", *permissions)), is_staff=True)
     models = {m._meta.model_name: m for m in apps.get_app_config("django_idempotency").get_models()}
     for codename in permissions:

@@ -1,7 +1,7 @@
-"""The records in Django's admin: look, search, expire, release, delete.
+"""The records and the dashboard in Django's admin.
 
-Nothing here changes a record by itself: :mod:`django_idempotency.maintenance` does, statement by
-guarded statement. What is done, and whose response is looked at, stands in the admin's log.
+Only :mod:`django_idempotency.maintenance` and the completer change records, by guarded statements.
+The admin's log says who did what, and who looked at a stored response.
 """
 
 from .dashboard import DashboardAdmin

@@ -1,4 +1,4 @@
-"""Expire, release, delete: asked once more, done in batches, and written into the admin's log."""
+"""Expire, release, delete: confirmed first, done in batches, and written into the admin's log."""
 
 import time
 import uuid
@@ -25,12 +25,12 @@ from ..models import IdempotencyRecord, RecordQuerySet
 from ..storage.upkeep import Upkeep
 from .standing import Text
 
-# One read and one line of the log for so many.
+# Records that are read, changed and logged together.
 BATCH = 100
-#: After so long a person is asked whether to go on: her request must come to an end.
+#: After so long the page asks whether to go on, because a worker's request must not take forever.
 PATIENCE_SECONDS = 10.0
 _SHOWN = 20
-#: The field that says that she is sure, and the one that says she came from a record's page.
+#: The form's fields: the user has confirmed; the user came from a record's page.
 SURE, FROM_RECORD = "post", "_record"
 _AFTER = "after"
 
@@ -39,7 +39,7 @@ Ids = list[uuid.UUID]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Those for which it was done, why it was not for others, and what she should know."""
+    """The records that were changed, the reasons for the others, and a warning for the user."""
 
     done: Ids
     refused: Counter[str]
@@ -53,7 +53,7 @@ def _others(left: int, reason: Text) -> Counter[str]:
 def _expire(store: Upkeep, ids: Ids) -> Outcome:
     expired = maintenance.expire(store, ids)
     others = _others(len(ids) - len(expired.ids), _("In progress, or expired already."))
-    warning = "" if expired.is_forgotten else _("The replay cache may answer for a while.")
+    warning = "" if expired.is_invalidated else _("The replay cache may answer for a while.")
     return Outcome(expired.ids, others, warning)
 
 
@@ -72,7 +72,7 @@ def _delete(store: Upkeep, ids: Ids) -> Outcome:
 
 @dataclass(frozen=True, slots=True)
 class RecordAction:
-    """What a person may do to records, and the words for it."""
+    """Something that the user can do to records, with its texts."""
 
     name: str
     work: Callable[[Upkeep, Ids], Outcome]
@@ -119,7 +119,7 @@ DELETE = RecordAction(
 
 @dataclass(slots=True)
 class _Progress:
-    """How far a action came: how many, why not others, and behind which record there are more."""
+    """How far an action has come; ``rest_after`` is the record after which it stopped early."""
 
     done: int = 0
     refused: Counter[str] = field(default_factory=Counter)
@@ -128,7 +128,7 @@ class _Progress:
 
 
 def _batches(records: RecordQuerySet, after: uuid.UUID | None) -> Iterator[list[IdempotencyRecord]]:
-    """By primary key: the action itself moves records in every other order."""
+    """Batches by primary key: the action itself changes the records' place in any other order."""
     ordered = records.select_related(None).order_by("pk").only("pk", "scope", "key")
     while batch := list((ordered.filter(pk__gt=after) if after else ordered)[:BATCH]):
         yield batch
@@ -176,7 +176,7 @@ def _report(
 
 
 def record_url(model_admin: "ModelAdmin[Any]", record: uuid.UUID | str) -> str:
-    """The page of the record with that primary key."""
+    """The address of a record's page."""
     return reverse(
         "admin:django_idempotency_idempotencyrecord_change",
         args=[quote(record)],
@@ -185,7 +185,7 @@ def record_url(model_admin: "ModelAdmin[Any]", record: uuid.UUID | str) -> str:
 
 
 def _origin(model_admin: "ModelAdmin[Any]", request: HttpRequest) -> str:
-    """Where she came from: a record's page, or the list as it was narrowed."""
+    """The address the user came from: a record's page, or the list with its filters."""
     if FROM_RECORD not in request.POST:
         return request.get_full_path()
     return record_url(model_admin, request.POST[ACTION_CHECKBOX_NAME])
@@ -208,7 +208,7 @@ def _confirmation(
         "is_all": is_all,
         "shown": records[:_SHOWN],
         "others": 0 if is_all else max(len(selected) - _SHOWN, 0),
-        # Django wants one, even where all are meant.
+        # Django wants one selected id even when all records are meant.
         "selected": selected[:1] if is_all else selected,
         "checkbox": ACTION_CHECKBOX_NAME,
         "from_record": FROM_RECORD in request.POST,
@@ -226,7 +226,7 @@ def carry_out(
     records: RecordQuerySet,
     action: RecordAction,
 ) -> HttpResponse:
-    """Ask whether she is sure; if she is, do it, say what came of it and go back."""
+    """Ask for confirmation first; once confirmed, act, report the result and go back."""
     if SURE not in request.POST:
         return _confirmation(model_admin, request, records, action)
     did = _perform(request, records, action)

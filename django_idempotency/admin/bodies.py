@@ -1,4 +1,4 @@
-"""What is stored as plain text, which a template escapes: nothing of it ever runs or loads."""
+"""Stored bodies as plain text; the template escapes it, so nothing in a body runs or loads."""
 
 import json
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from ..http.responses import decoded
 from ..storage.values import StoredResponse
 from .standing import Text
 
-# More of it is for programs; a page with it all would be slow.
+# A page with more of it would be slow, and hardly read.
 _LONGEST_TEXT = 100_000
 # An operation may have many steps.
 _LONGEST_OUTPUT = 10_000
@@ -22,7 +22,7 @@ _JSON = [("Content-Type", "application/json")]
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """What there is to read, and what to know about it."""
+    """The text to show, with a note on what it is, and the size of the whole."""
 
     note: Text
     text: str = ""
@@ -47,7 +47,7 @@ def _readable(data: bytes) -> str | None:
 def _pretty(text: str) -> str | None:
     try:
         return json.dumps(json.loads(text), indent=2, ensure_ascii=False)
-    # A body may be nested deeper than Python reads.
+    # A body may be nested deeper than Python can parse.
     except (ValueError, RecursionError):
         return None
 
@@ -63,7 +63,7 @@ def _binary(data: bytes) -> Body:
 
 
 def _as_sent(stored: StoredResponse) -> StoredResponse | None:
-    """The response with its body decoded; None where it cannot be."""
+    """The response with its body decoded; None if it cannot be decoded."""
     try:
         return decoded(stored)
     except UndecodableError:
@@ -71,12 +71,12 @@ def _as_sent(stored: StoredResponse) -> StoredResponse | None:
 
 
 def output_of(data: bytes, codec: str) -> Body:
-    """What a step returned, for a person's eyes."""
+    """A step's output as text for a page."""
     return body_of(StoredResponse(0, _JSON, data, codec), longest=_LONGEST_OUTPUT)
 
 
 def body_of(stored: StoredResponse, *, longest: int = _LONGEST_TEXT) -> Body:
-    """The body of a stored response for a person's eyes."""
+    """The body of a stored response as text for a page."""
     if stored.body is None:
         return Body(_("It was larger than the limit and is not stored."))
     sent = _as_sent(stored)

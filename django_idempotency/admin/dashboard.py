@@ -1,4 +1,4 @@
-"""The dashboard: what happened to keys lately, and how things stand with the records."""
+"""The dashboard: what happened to keys lately, and how many records are in which state."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from .standing import Text, distance
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """A number that people ask for, and the events it is the sum of."""
+    """A number on the dashboard, and the events that it adds up."""
 
     name: str
     title: Text
@@ -33,7 +33,7 @@ class Measure:
     is_trouble: bool = False
 
     def total(self, events: dict[str, EventCounts], period: str) -> int:
-        """How often in that time."""
+        """How often the measure's events happened in that period."""
         return sum(getattr(events[name], period) for name in self.events if name in events)
 
 
@@ -64,12 +64,12 @@ EMPTY: dict[str, Text] = {
 
 
 def _grouped(number: int) -> str:
-    """As the reader's language groups digits."""
+    """The number with its digits grouped as in the reader's language."""
     return formats.number_format(number, force_grouping=True)
 
 
 def _tile(measure: Measure, happened: dict[str, EventCounts], period: str) -> dict[str, Any]:
-    """A measure's numbers, of which that of the period is shown large."""
+    """A measure's numbers for every period; the chosen period's number is shown large."""
     totals = {name: measure.total(happened, name) for name in PERIODS}
     return {
         "measure": measure,
@@ -80,7 +80,7 @@ def _tile(measure: Measure, happened: dict[str, EventCounts], period: str) -> di
 
 
 def _steps(history: Series) -> Iterator[dict[str, Any]]:
-    """Those in which something happened, the latest first."""
+    """The steps of the series in which something happened, the latest first."""
     columns = [history.of(measure.events) for measure in MEASURES]
     for moment, *numbers in reversed(list(zip(history.times, *columns, strict=True))):
         if any(numbers):
@@ -89,7 +89,7 @@ def _steps(history: Series) -> Iterator[dict[str, Any]]:
 
 
 def _chart(history: Series, period: str) -> dict[str, Any]:
-    """What the charts are drawn from."""
+    """The data for the page's script, which draws the charts."""
     return {
         "times": history.times,
         "step": int(PERIODS[period].step.total_seconds()),
@@ -105,7 +105,7 @@ def _tabs(chosen: str) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One figure of the records; ``query`` is that of the list which shows them."""
+    """One figure of the records; ``query`` filters the list to the records it counts."""
 
     name: str
     title: Text
@@ -147,10 +147,10 @@ def _rows(found: Figures) -> list[Row]:
 
 @admin.register(IdempotencyCount)
 class DashboardAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
-    """One page to look at. Who may view idempotency counts may see it."""
+    """The dashboard's page, for users with the permission to view idempotency counts."""
 
     def get_urls(self) -> list[URLPattern]:
-        """The page, at the address of the list it stands for."""
+        """Only the dashboard, at the address where Django would list the counts."""
         name = "django_idempotency_idempotencycount_changelist"
         return [path("", self.admin_site.admin_view(self.changelist_view), name=name)]
 

@@ -1,11 +1,10 @@
-"""What a person decides about one operation: run its completer now, say how a step ended.
+"""What a person decides about one operation: run the completer now, or say how a step ended.
 
-Each is asked once more, refused in words, and written into the admin's log.
+Each decision is confirmed first and written into the admin's log; a refusal says why.
 """
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +18,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.defaultfilters import filesizeformat
 from django.template.response import TemplateResponse
-from django.urls import get_urlconf, path, set_urlconf
-from django.utils import timezone, translation
+from django.urls import path
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
@@ -29,20 +27,20 @@ from ..durable import completer
 from ..durable.completer import Completion
 from ..durable.definitions import result_to_json
 from ..maintenance import resolutions
-from ..maintenance.resolutions import IN_DOUBT, Doubt, Settled
+from ..maintenance.resolutions import IN_DOUBT, Doubt, Resolved
 from ..models import IdempotencyRecord, IdempotencyStep
 from ..storage.upkeep import Upkeep
 from .actions import SURE, record_url
 from .standing import Text, envelope_of
 
 _TEMPLATE = "admin/django_idempotency/idempotencyrecord/decision.html"
-#: The fields by which a page names a step as it was seen, and what is said of it.
+#: The form's fields: the step, the attempt that the page showed, and the decision.
 STEP, ATTEMPT, DECISION = "step", "attempt", "decision"
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked before it is done, and the words for it."""
+    """A decision that the user has to confirm, with its texts."""
 
     name: str
     title: Text
@@ -80,7 +78,7 @@ NOT_DONE = Question(
 )
 _DECISIONS = {question.name: question for question in (DONE, NOT_DONE)}
 
-_TOLD: dict[Completion, tuple[int, Text]] = {
+_RESULTS: dict[Completion, tuple[int, Text]] = {
     Completion.COMPLETED: (
         messages.SUCCESS,
         _("The operation is finished: its response is saved."),
@@ -98,7 +96,7 @@ _TOLD: dict[Completion, tuple[int, Text]] = {
 
 
 class OutputForm(forms.Form):
-    """What a step would have returned; ``cleaned_data`` has its JSON in bytes."""
+    """The result that a step would have returned; ``cleaned_data`` has it as JSON in bytes."""
 
     output = forms.CharField(
         label=_("Output"),
@@ -109,10 +107,10 @@ class OutputForm(forms.Form):
     )
 
     def clean_output(self) -> bytes:
-        """The same, as it would have been recorded."""
+        """The output as the step itself would have recorded it."""
         try:
             value = json.loads(self.cleaned_data["output"].strip() or "null")
-            # Python reads and writes numbers that are none in JSON.
+            # Python reads NaN and Infinity, which are not JSON.
             json.dumps(value, allow_nan=False)
         except (ValueError, RecursionError) as error:
             raise ValidationError(forms.JSONField.default_error_messages["invalid"]) from error
@@ -121,17 +119,6 @@ class OutputForm(forms.Form):
         except ValueError as error:
             text = _("It is longer than %s.") % filesizeformat(conf.max_step_bytes())
             raise ValidationError(text) from error
-
-
-@contextmanager
-def _another_request() -> Iterator[None]:
-    """What another request leaves in its thread for itself is as it was, after the block."""
-    urls, zone = get_urlconf(), timezone.get_current_timezone()
-    with translation.override(translation.get_language()), timezone.override(zone):
-        try:
-            yield
-        finally:
-            set_urlconf(urls)
 
 
 def _ask(
@@ -156,17 +143,16 @@ def _ask(
 def complete(
     model_admin: "ModelAdmin[Any]", request: HttpRequest, record: IdempotencyRecord
 ) -> HttpResponse:
-    """Make the stored request once more, and say what came of it."""
+    """Run the completer for one operation, and report the result."""
     if SURE not in request.POST:
         return _ask(model_admin, request, record, COMPLETE)
-    told = completer.Completed(record.pk, Completion.GONE)
+    completed = completer.Completed(record.pk, Completion.GONE)
     if envelope_of(record) is not None:
-        # It may take longer than this worker is allowed to live.
+        # Logged first, because the worker may be killed for taking too long.
         model_admin.log_change(request, record, str(COMPLETE.entry))
-        with _another_request():
-            told = completer.complete(_alias(record), record.pk)
-    level, text = _TOLD[told.completion]
-    error = f" ({told.error})" if told.error else ""
+        completed = completer.complete(_alias(record), record.pk)
+    level, text = _RESULTS[completed.completion]
+    error = f" ({completed.error})" if completed.error else ""
     return _answered(model_admin, request, record, level, f"{text}{error}")
 
 
@@ -175,21 +161,21 @@ def _alias(record: IdempotencyRecord) -> str:
 
 
 def _number(request: HttpRequest, name: str) -> int:
-    """A number of the form; -1 for what is none."""
+    """A number from the form; -1 if the field holds no number."""
     text = request.POST.get(name, "")
     return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else -1
 
 
 def _seen(request: HttpRequest, record: IdempotencyRecord) -> tuple[Doubt, IdempotencyStep | None]:
-    """The step that a person saw, and how it is now."""
+    """The step as the user saw it, and as it is now."""
     doubt = Doubt(record.pk, _number(request, STEP), _number(request, ATTEMPT))
     rows = IdempotencyStep.objects.using(_alias(record)).filter(record=record, pk=doubt.step)
     return doubt, rows.defer("output").first()
 
 
-def _refusal(doubt: Doubt, step: IdempotencyStep) -> Settled | None:
+def _refusal(doubt: Doubt, step: IdempotencyStep) -> Resolved | None:
     is_same = step.status in IN_DOUBT and step.attempt == doubt.attempt
-    return None if is_same else Settled.CERTAIN
+    return None if is_same else Resolved.CERTAIN
 
 
 def _answered(
@@ -204,29 +190,29 @@ def _answered(
 
 
 def _refused(
-    model_admin: "ModelAdmin[Any]", request: HttpRequest, record: IdempotencyRecord, why: Settled
+    model_admin: "ModelAdmin[Any]", request: HttpRequest, record: IdempotencyRecord, why: Resolved
 ) -> HttpResponse:
     nothing = gettext("Nothing was done.")
     return _answered(model_admin, request, record, messages.WARNING, f"{nothing} {why.reason}")
 
 
-def settle(
+def resolve(
     model_admin: "ModelAdmin[Any]", request: HttpRequest, record: IdempotencyRecord
 ) -> HttpResponse:
-    """Record what she found out about a step whose outcome nobody knows."""
+    """Record what the user found out about a step in doubt."""
     question = _DECISIONS.get(request.POST.get(DECISION, ""))
     doubt, step = _seen(request, record)
     if question is None or step is None:
-        return _refused(model_admin, request, record, Settled.GONE)
+        return _refused(model_admin, request, record, Resolved.GONE)
     if refusal := _refusal(doubt, step):
         return _refused(model_admin, request, record, refusal)
     form = OutputForm(request.POST if SURE in request.POST else None) if question is DONE else None
     if SURE not in request.POST or (form and not form.is_valid()):
         return _ask(model_admin, request, record, question, step=step, form=form)
     output = form.cleaned_data["output"] if form else None
-    settled = resolutions.settle(Upkeep(_alias(record)), doubt, output=output)
-    if settled is not Settled.DONE:
-        return _refused(model_admin, request, record, settled)
+    resolved = resolutions.resolve(Upkeep(_alias(record)), doubt, output=output)
+    if resolved is not Resolved.DONE:
+        return _refused(model_admin, request, record, resolved)
     model_admin.log_change(request, record, str(question.entry) % step)
     return _answered(model_admin, request, record, messages.SUCCESS, question.done)
 
@@ -240,7 +226,7 @@ Decision = Callable[[_ModelAdmin, HttpRequest, IdempotencyRecord], HttpResponse]
 
 
 class DecisionsAdmin(_ModelAdmin):
-    """Lets those with the permission ``complete`` decide, of records they may look at."""
+    """Adds the decisions, for users with the permissions to view records and to complete them."""
 
     def has_complete_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("django_idempotency.complete")
@@ -248,7 +234,7 @@ class DecisionsAdmin(_ModelAdmin):
     def get_urls(self) -> list[Any]:
         return [
             self._route("complete", complete),
-            self._route("settle", settle),
+            self._route("resolve", resolve),
             *super().get_urls(),
         ]
 
@@ -256,7 +242,7 @@ class DecisionsAdmin(_ModelAdmin):
         def view(request: HttpRequest, object_id: str) -> HttpResponse:
             return self._decide(request, object_id, decision)
 
-        # A view that is run in here opens its own transactions, and calls others outside of any.
+        # The completer runs a view in here, whose calls must not be inside a transaction.
         view._non_atomic_requests = set(connections)  # type: ignore[attr-defined]
         label = f"{self.opts.app_label}_{self.opts.model_name}_{name}"
         return path(f"<path:object_id>/{name}/", self.admin_site.admin_view(view), name=label)

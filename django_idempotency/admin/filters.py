@@ -1,4 +1,4 @@
-"""What the list can be narrowed to; each by one condition."""
+"""The filters of the list."""
 
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
@@ -17,7 +17,7 @@ from django.utils.translation import gettext_lazy as _
 from ..models import RecordQuerySet
 
 FROM, UNTIL = "expires_from", "expires_until"
-#: Everything else in a URL is refused: a condition on a body would tell what is in it.
+#: Every other lookup in a URL is refused: a condition on a body would reveal what is in it.
 LOOKUPS = frozenset(("status__exact", "atomic__exact", "standing", FROM, UNTIL))
 
 _HOUR, _DAY = timedelta(hours=1), timedelta(days=1)
@@ -32,8 +32,7 @@ _RANGES: tuple[tuple[str | Promise, timedelta | None, timedelta | None], ...] = 
 
 
 _STANDINGS: dict[str, Callable[[RecordQuerySet], RecordQuerySet]] = {
-    # What is accepted waits for its first attempt: nobody left it.
-    "stale": lambda records: records.stale(),
+    "stale": RecordQuerySet.stale,
     "expired": RecordQuerySet.expired,
     "pending": lambda records: records.filter(envelope__due_at__isnull=False),
     "given-up": lambda records: records.filter(
@@ -43,7 +42,7 @@ _STANDINGS: dict[str, Callable[[RecordQuerySet], RecordQuerySet]] = {
 
 
 class StandingFilter(admin.SimpleListFilter):
-    """What the database's clock or the completer makes of a status."""
+    """A filter by what is derived from the status: by the database's clock, or by the completer."""
 
     title = _("standing")
     parameter_name = "standing"
@@ -62,7 +61,7 @@ class StandingFilter(admin.SimpleListFilter):
 
 
 def moment(text: str) -> datetime:
-    """A date or a time, in the reader's time zone unless it names one."""
+    """The date or time in a text, in the reader's time zone unless it names one; or ValueError."""
     found = parse_datetime(text)
     if found is None and (day := parse_date(text)) is not None:
         found = datetime(day.year, day.month, day.day)
@@ -76,7 +75,7 @@ def _is_zoned() -> bool:
 
 
 def moment_in(parameters: Mapping[str, Any], name: str) -> datetime | None:
-    """What a URL says under this name; raises IncorrectLookupParameters for what is no time."""
+    """The moment in this parameter of a URL; raises IncorrectLookupParameters if it is no time."""
     try:
         return moment(parameters[name]) if parameters.get(name) else None
     except ValueError as error:
@@ -84,7 +83,7 @@ def moment_in(parameters: Mapping[str, Any], name: str) -> datetime | None:
 
 
 class ExpiryFilter(admin.ListFilter):
-    """A range of ``expires_at``, the one time that is indexed; from and until may be typed."""
+    """A range of ``expires_at``, the only time with an index; the bounds can be typed in."""
 
     title = _("expiry")
     template = "admin/django_idempotency/expiry_filter.html"
@@ -132,7 +131,7 @@ class ExpiryFilter(admin.ListFilter):
         return {"others": others, **{name: self._shown(name) for name in (FROM, UNTIL)}}
 
     def _shown(self, name: str) -> str:
-        """As a field of the browser wants it."""
+        """The bound as the value of an ``<input type="datetime-local">``."""
         when = moment_in(self.used_parameters, name)
         if when is None:
             return ""

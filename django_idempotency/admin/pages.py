@@ -1,7 +1,6 @@
-"""The list's pages, by the place of their first and last record in the index on ``expires_at``.
+"""The pages of the list: each begins at a place in the index on ``expires_at``.
 
-Nothing is counted and nothing is skipped, so that the last of a million pages costs what the first
-one does.
+No rows are counted or skipped, so the last of a million pages costs as much as the first.
 """
 
 import uuid
@@ -18,7 +17,7 @@ from django.utils.dateparse import parse_datetime
 
 from ..models import IdempotencyRecord, RecordQuerySet
 
-#: What the list is always ordered by.
+#: The only order of the list.
 ORDER = ("-expires_at", "-pk")
 _OLDER = "older_than"
 _NEWER = "newer_than"
@@ -26,7 +25,7 @@ _NEWER = "newer_than"
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a page begins: just after a record, on its older or its newer side."""
+    """Where a page begins: next to a record, on its older or its newer side."""
 
     side: str
     expires_at: datetime
@@ -37,7 +36,7 @@ class Place:
 
     @property
     def condition(self) -> Q:
-        """What stands on that side; its first half is for the index."""
+        """The condition for records on that side; its first half lets the index be used."""
         if self.side == _OLDER:
             tie = Q(expires_at__lt=self.expires_at) | Q(pk__lt=self.id)
             return Q(expires_at__lte=self.expires_at) & tie
@@ -57,7 +56,7 @@ def _read(side: str, text: str) -> Place:
 
 
 def place_in(parameters: Mapping[str, Any]) -> Place | None:
-    """The place that a URL names; raises IncorrectLookupParameters for what is none."""
+    """The place in a URL, or None; raises IncorrectLookupParameters if it cannot be read."""
     sides = [side for side in (_OLDER, _NEWER) if side in parameters]
     return _read(sides[0], parameters[sides[0]]) if sides else None
 
@@ -68,7 +67,7 @@ def _place(side: str, record: IdempotencyRecord) -> Place:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some records, and where the pages beside them begin."""
+    """The records of a page, and where the pages before and after it begin."""
 
     records: list[IdempotencyRecord]
     newer: Place | None = None
@@ -76,11 +75,11 @@ class Page:
 
 
 def page_of(records: RecordQuerySet, place: Place | None, size: int) -> Page:
-    """One page of ``size`` records, by one statement."""
+    """One page of ``size`` records at most, read by one statement."""
     backwards = place is not None and place.side == _NEWER
     order = ("expires_at", "pk") if backwards else ORDER
     found = records.filter(place.condition if place else Q()).order_by(*order)
-    # One more says whether there is another page.
+    # One record more shows whether there is another page.
     read = list(found[: size + 1])
     shown, more = read[:size], len(read) > size
     if backwards:
@@ -93,14 +92,14 @@ def page_of(records: RecordQuerySet, place: Place | None, size: int) -> Page:
 
 
 class RecordList(ChangeList):
-    """Django's list, without its counts, its page numbers and its other orders."""
+    """Django's list without counts, page numbers and other orders."""
 
     page: Page
     newest_url = newer_url = older_url = ""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # What the search form sends along.
+        # The search form sends these parameters along, and a search begins at the first page.
         for side in (_OLDER, _NEWER):
             self.params.pop(side, None)
 
@@ -120,7 +119,7 @@ class RecordList(ChangeList):
         self.newest_url = self.get_query_string() if place else ""
         self.newer_url, self.older_url = self._url(page.newer), self._url(page.older)
         self.result_list = page.records
-        # Of this page. Both the same, or a search would announce a number.
+        # The count of this page; if the two differed, a search would show them as its result.
         self.result_count = self.full_result_count = len(page.records)
         self.show_full_result_count = self.can_show_all = self.multi_page = False
         self.show_admin_actions = True

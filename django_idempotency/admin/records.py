@@ -1,4 +1,4 @@
-"""The list of records and the page of one."""
+"""The list of records, and the page of one record."""
 
 from datetime import datetime
 from typing import Any
@@ -32,7 +32,7 @@ from .timeline import takeover, timeline
 
 _STATUS_TEMPLATE = "admin/django_idempotency/idempotencyrecord/status.html"
 _SHORT_KEY, _SHORT_SCOPE, _SHORT_PATH = 22, 22, 40
-#: The parameters that ask for the stored response, and for what steps returned.
+#: The parameters of a URL that ask for the stored response and for the outputs of steps.
 _RESPONSE, _OUTPUTS = "response", "outputs"
 
 
@@ -48,14 +48,14 @@ def _distant(when: datetime, record: IdempotencyRecord) -> str:
 
 @admin.register(IdempotencyRecord)
 class IdempotencyRecordAdmin(DecisionsAdmin):
-    """Looks at records, and does to them what :mod:`django_idempotency.maintenance` can do."""
+    """Shows records, and offers the actions of :mod:`django_idempotency.maintenance`."""
 
     list_display = (
         "short_key", "short_scope", "request_line", "status_and_age", "attempts", "size",
         "created", "expires",
     )  # fmt: skip
     list_filter = ("status", StandingFilter, ExpiryFilter, "atomic")
-    # What Django asks for to show the search box; search() decides.
+    # Django shows a search box only where this is set; search() does not use it.
     search_fields = ("pk",)
     search_help_text = HELP
     ordering = ORDER
@@ -63,7 +63,7 @@ class IdempotencyRecordAdmin(DecisionsAdmin):
     actions = ("expire", "release", "delete_selected")
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
-    # The page of one record is no form.
+    # The page of a record shows no form.
     fields = readonly_fields = ("key",)
 
     class Media:
@@ -71,12 +71,12 @@ class IdempotencyRecordAdmin(DecisionsAdmin):
 
     @admin.display(description=_("key"))
     def short_key(self, record: IdempotencyRecord) -> str | Promise:
-        """The beginning of a key that may be 255 characters long."""
+        """The beginning of the key, which may have 255 characters."""
         return _("(erased)") if record.is_erased else _short(record.key, _SHORT_KEY)
 
     @admin.display(description=_("scope"))
     def short_scope(self, record: IdempotencyRecord) -> str:
-        """The beginning of a scope that may be as long."""
+        """The beginning of the scope, which may be as long."""
         return _short(record.scope, _SHORT_SCOPE)
 
     @admin.display(description=_("request"))
@@ -86,28 +86,28 @@ class IdempotencyRecordAdmin(DecisionsAdmin):
 
     @admin.display(description=_("status"))
     def status_and_age(self, record: IdempotencyRecord) -> str:
-        """Coloured, and how long it is so."""
+        """The status as a coloured label, and since when the record has it."""
         return render_to_string(_STATUS_TEMPLATE, {"standing": standing(record)})
 
     @admin.display(description=_("size"))
     def size(self, record: Any) -> str | Promise:
-        """How much of a body is stored."""
+        """The size of the stored body."""
         if record.body_size is not None:
             return filesizeformat(record.body_size)
         return _("omitted") if record.status == Status.COMPLETED else "-"
 
     @admin.display(description=_("created"))
     def created(self, record: IdempotencyRecord) -> str:
-        """How long ago, and when exactly for who points at it."""
+        """How long ago the record was made; the tooltip has the exact time."""
         return _distant(record.created_at, record)
 
     @admin.display(description=_("expires"))
     def expires(self, record: IdempotencyRecord) -> str:
-        """In how long, or how long ago."""
+        """How long until the record expires, or how long ago it expired."""
         return _distant(record.expires_at, record)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[IdempotencyRecord]:
-        """All records as their own database has them, without their stored responses."""
+        """All records from the database that writes them, without their stored responses."""
         records = super().get_queryset(request).using(router.db_for_write(self.model))
         heavy = ("response_body", "response_headers", "envelope__request")
         light = records.select_related("envelope").defer(*heavy)
@@ -125,11 +125,11 @@ class IdempotencyRecordAdmin(DecisionsAdmin):
         return lookup in LOOKUPS
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """A record is made by a request."""
+        """Always False: only requests make records."""
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Its status is changed by the protocol only."""
+        """Always False: only the protocol changes records."""
         return False
 
     def has_expire_permission(self, request: HttpRequest) -> bool:
@@ -143,30 +143,30 @@ class IdempotencyRecordAdmin(DecisionsAdmin):
 
     @admin.action(description=_("Expire: the next request runs anew"), permissions=["expire"])
     def expire(self, request: HttpRequest, records: RecordQuerySet) -> HttpResponse | None:
-        """Let finished records answer no more; those in progress are left alone."""
+        """Expire the finished records; those in progress stay as they are."""
         return carry_out(self, request, records, EXPIRE)
 
     @admin.action(description=_("Release: free a stuck key"), permissions=["release"])
     def release(self, request: HttpRequest, records: RecordQuerySet) -> HttpResponse | None:
-        """Free keys whose owners are dead; live ones keep theirs."""
+        """Free the keys whose owners are dead; live owners keep their keys."""
         return carry_out(self, request, records, RELEASE)
 
-    # Django's own of this name would delete what is live.
+    # Django's own action of this name would delete live records.
     @admin.action(description=_("Delete: expired records only"), permissions=["delete"])
     def delete_selected(self, request: HttpRequest, records: RecordQuerySet) -> HttpResponse | None:
-        """Delete records that answer no more."""
+        """Delete the expired records; the others stay."""
         return carry_out(self, request, records, DELETE)
 
     def delete_view(
         self, request: HttpRequest, object_id: str, extra_context: Any = None
     ) -> HttpResponse:
-        """The record's page, whose button asks and whose statement is guarded."""
+        """Redirect to the record's page, whose own button deletes expired records only."""
         return redirect(admin_urlname(self.opts, "change"), object_id)  # type: ignore[arg-type]
 
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
     ) -> HttpResponse:
-        """The page of one record; its response and its steps' outputs only if asked for."""
+        """The page of one record; it shows the response and the outputs of steps on demand only."""
         record: IdempotencyRecord = kwargs["obj"]
         response = self._response(request, record) if _RESPONSE in request.GET else None
         shows_outputs = _OUTPUTS in request.GET
@@ -174,7 +174,7 @@ class IdempotencyRecordAdmin(DecisionsAdmin):
         envelope = envelope_of(record)
         context |= {
             "standing": standing(record),
-            # In progress, the protocol keeps its own marks there.
+            # While a record is in progress, the column holds marks of the protocol.
             "error": record.error if record.status == Status.RELEASED else "",
             "timeline": timeline(record, steps.steps),
             "steps": steps,
@@ -194,7 +194,7 @@ class IdempotencyRecordAdmin(DecisionsAdmin):
     def _steps(
         self, request: HttpRequest, record: IdempotencyRecord, *, with_outputs: bool
     ) -> ShownSteps:
-        """The steps; what they returned for those who may see it, and the log says who did."""
+        """The steps; their outputs need a permission, and the log says who looked at them."""
         if with_outputs and not self.has_response_permission(request):
             raise PermissionDenied
         steps = steps_of(record, with_outputs=with_outputs)
@@ -205,7 +205,7 @@ class IdempotencyRecordAdmin(DecisionsAdmin):
     def _record_actions(
         self, request: HttpRequest, record: IdempotencyRecord
     ) -> list[tuple[RecordAction, Any]]:
-        """What she may do, and would not be refused out of hand."""
+        """The action that fits the record's state, if the user may carry it out."""
         place = standing(record)
         if place.status is Status.IN_PROGRESS:
             fitting = RELEASE
@@ -213,11 +213,11 @@ class IdempotencyRecordAdmin(DecisionsAdmin):
             fitting = DELETE if place.mark else EXPIRE
         if fitting.name not in self.get_actions(request):
             return []
-        # What get_actions() holds is a tuple up to Django 6.0, and no longer one later.
+        # get_actions() returns tuples up to Django 6.0, and something else later.
         return [(fitting, getattr(self, fitting.name).short_description)]
 
     def _response(self, request: HttpRequest, record: IdempotencyRecord) -> StoredResponse | None:
-        """What is stored, for those who may see it; the log says who did."""
+        """The stored response, which needs a permission; the log says who looked at it."""
         if not self.has_response_permission(request):
             raise PermissionDenied
         columns = ("response_status", "response_headers", "response_body", "response_codec")

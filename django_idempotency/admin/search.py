@@ -1,4 +1,4 @@
-"""The search box: ``scope key`` and record ids by the primary key, the rest within bounds."""
+"""The search: ``scope key`` and ids use the primary key, other terms a limited number of rows."""
 
 import uuid
 from datetime import UTC, datetime
@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy as _
 from ..http.keys import record_id
 from ..models import IdempotencyRecord, RecordQuerySet
 
-# Neither key nor path is indexed. So many rows are read in the time of a blink.
+# Neither key nor path has an index; so many rows are read in a fraction of a second.
 WINDOW = 100_000
 HELP = _(
     "“scope key” or a record's id finds any record. A key alone, or the beginning of a path"
@@ -29,19 +29,19 @@ def _id(term: str) -> uuid.UUID | None:
 
 
 def _windowed(records: RecordQuerySet, until: datetime | None) -> RecordQuerySet:
-    """Those of the records that expire last, whatever they are filtered by."""
+    """Those of the records that are among the :data:`WINDOW` that expire last before ``until``."""
     newest = IdempotencyRecord.objects.using(records.db).order_by("-expires_at")
     if until is not None:
         newest = newest.filter(expires_at__lt=until)
     edge: Any = newest.values("expires_at")[WINDOW : WINDOW + 1]
-    # Of fewer rows there is no such one.
+    # With fewer rows there is no edge, and every record is in the window.
     ever = datetime.fromtimestamp(0, UTC if settings.USE_TZ else None)
     return records.filter(expires_at__gt=Coalesce(Subquery(edge), Value(ever)))
 
 
 def search(records: RecordQuerySet, term: str, until: datetime | None = None) -> RecordQuerySet:
-    """The records that ``term`` names; ``until`` is the end of the chosen time."""
-    # A scope of a project's own may contain spaces; a key never does.
+    """The records that match ``term``; ``until`` is the end of the chosen range of expiry."""
+    # A project's own scope may contain spaces; a key never does.
     scope, _space, key = term.strip().rpartition(" ")
     if not key:
         return records

@@ -1,4 +1,4 @@
-"""What a record's columns mean just now, in words and times for a person."""
+"""The state of a record as the admin shows it: stored status, derived marks, and times in words."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -23,12 +23,12 @@ _MARKS: dict[str, Text] = {
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """A status, what the clock makes of it, and since when it is so."""
+    """A record's status, the marks derived from it, and since when it has that status."""
 
     status: Status
-    #: ``accepted`` (nobody has begun), ``stale`` or ``expired``, or nothing.
+    #: ``accepted`` (no attempt has begun), ``stale`` or ``expired``, or empty.
     mark: str
-    #: ``pending`` or ``given-up`` where a completer is to finish it, or nothing.
+    #: ``pending`` (for the completer) or ``given-up`` (by it), or empty.
     completion: str
     since: datetime
     now: datetime
@@ -40,17 +40,17 @@ class Standing:
 
     @property
     def marks(self) -> list[tuple[str, Text]]:
-        """What the clock and the completer make of it, each with its words."""
+        """Both marks, those that are not empty, each with its words."""
         return [(mark, _MARKS[mark]) for mark in (self.mark, self.completion) if mark]
 
     @property
     def is_left(self) -> bool:
-        """Whether nobody runs it, and nobody is trusted to."""
+        """Whether no attempt runs the operation, and no lease or lock vouches for one."""
         return self.status is Status.RELEASED or self.mark in ("stale", "accepted")
 
     @property
     def age(self) -> str:
-        """How long it is so."""
+        """How long the record has had its status."""
         return duration(self.since, self.now)
 
 
@@ -62,7 +62,7 @@ def clock(record: IdempotencyRecord) -> datetime:
 
 
 def envelope_of(record: IdempotencyRecord) -> IdempotencyEnvelope | None:
-    """What is stored for a completer, if the record was read with it."""
+    """The stored request of a record, if it has one."""
     envelope: IdempotencyEnvelope | None = getattr(record, "envelope", None)
     return envelope
 
@@ -85,14 +85,14 @@ def _completion(record: IdempotencyRecord, mark: str) -> str:
 
 
 def standing(record: IdempotencyRecord) -> Standing:
-    """How a record that was read with ``now`` stands."""
+    """The standing of a record, which must have been read with the annotation ``now``."""
     now = clock(record)
     since, mark = record.completed_at or record.claimed_at, _mark(record, now)
     return Standing(Status(record.status), mark, _completion(record, mark), since, now)
 
 
 def duration(begin: datetime, end: datetime) -> str:
-    """How long that is, in its largest unit."""
+    """The time between two moments, in its largest unit."""
     length = max(end - begin, timedelta())
     if length < timedelta(minutes=1):
         return str(_("%d s") % length.total_seconds())
@@ -100,13 +100,13 @@ def duration(begin: datetime, end: datetime) -> str:
 
 
 def distance(when: datetime, now: datetime) -> str:
-    """How far away a moment is, and on which side."""
+    """How far away a moment is, in the past or in the future."""
     if when > now:
         return str(_("in %(time)s") % {"time": duration(now, when)})
     return str(_("%(time)s ago") % {"time": duration(when, now)})
 
 
 def written(when: datetime) -> str:
-    """A moment as the reader's language and time zone write it."""
+    """A moment in the reader's time zone and in the format of the reader's language."""
     local = timezone.localtime(when) if timezone.is_aware(when) else when
     return formats.date_format(local, "DATETIME_FORMAT")

@@ -1,4 +1,4 @@
-"""An operation of several steps as a person sees it: how far each of them came, and by what."""
+"""The steps of an operation as the record's page shows them."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -9,18 +9,18 @@ from django.utils import formats
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
-from ..maintenance.resolutions import IN_DOUBT, SETTLED_BY_HAND
+from ..maintenance.resolutions import IN_DOUBT, RESOLVED_BY_HAND
 from ..models import IdempotencyRecord, IdempotencyStep, StepKind, StepStatus
 from .bodies import Body, output_of
 from .standing import Text, duration, standing
 
-# The latest ones; an operation with more is a loop.
+# Only the latest steps are shown; an operation with more of them runs a loop.
 _SHOWN = 100
 
 
 @dataclass(frozen=True, slots=True)
 class ShownStep:
-    """One step: what it is, how it stands, and what is known of its last run."""
+    """One step: its kind and status, and what is known of its last run."""
 
     id: int
     name: str
@@ -30,9 +30,9 @@ class ShownStep:
     began: datetime
     ended: datetime | None
     error: str
-    #: Whether a person said how it ended.
-    is_told: bool
-    #: Whether nobody knows, and nobody is about to find out.
+    #: Whether a person recorded how it ended.
+    is_resolved: bool
+    #: Whether its outcome is unknown, and no running attempt will record it.
     is_in_doubt: bool
     size: int | None
     output: Body | None
@@ -44,7 +44,7 @@ class ShownStep:
 
     @property
     def is_interrupted(self) -> bool:
-        """Whether the attempt that began it is over."""
+        """Whether the attempt that began the step ended before the step did."""
         return self.is_in_doubt and self.status is StepStatus.STARTED
 
     @property
@@ -54,12 +54,12 @@ class ShownStep:
 
     @property
     def took(self) -> str:
-        """How long its last run was; empty where nobody knows."""
-        return "" if self.is_told or self.ended is None else _brief(self.began, self.ended)
+        """How long the last run took; empty where that is unknown."""
+        return "" if self.is_resolved or self.ended is None else _brief(self.began, self.ended)
 
 
 def _brief(began: datetime, ended: datetime) -> str:
-    """A duration that is mostly short."""
+    """A duration in words; a short one in milliseconds or with a decimal."""
     length = max(ended - began, timedelta())
     if length < timedelta(seconds=1):
         return str(_("%d ms") % (length // timedelta(milliseconds=1)))
@@ -70,19 +70,19 @@ def _brief(began: datetime, ended: datetime) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ShownSteps:
-    """Those that are shown, in the order of their last runs."""
+    """The steps on the page, in the order of their last runs."""
 
     steps: list[ShownStep]
     there_are_more: bool = False
 
     @property
     def have_outputs(self) -> bool:
-        """Whether any of them returned something."""
+        """Whether any of the steps has an output."""
         return any(step.size is not None for step in self.steps)
 
 
 def _shown(row: Any, *, is_left: bool, with_outputs: bool) -> ShownStep:
-    is_told = row.error == SETTLED_BY_HAND
+    is_resolved = row.error == RESOLVED_BY_HAND
     readable = with_outputs and row.output is not None
     return ShownStep(
         id=row.pk,
@@ -92,8 +92,8 @@ def _shown(row: Any, *, is_left: bool, with_outputs: bool) -> ShownStep:
         attempt=row.attempt,
         began=row.started_at,
         ended=row.completed_at,
-        error="" if is_told else row.error,
-        is_told=is_told,
+        error="" if is_resolved else row.error,
+        is_resolved=is_resolved,
         is_in_doubt=is_left and row.status in IN_DOUBT,
         size=row.size,
         output=output_of(bytes(row.output), row.codec) if readable else None,
@@ -101,7 +101,7 @@ def _shown(row: Any, *, is_left: bool, with_outputs: bool) -> ShownStep:
 
 
 def steps_of(record: IdempotencyRecord, *, with_outputs: bool) -> ShownSteps:
-    """The steps of a record; one statement, which reads outputs only ``with_outputs``."""
+    """The steps of a record, by one statement; it reads the outputs only ``with_outputs``."""
     rows = IdempotencyStep.objects.using(record._state.db).filter(record=record)
     rows = rows.annotate(size=Length("output")).order_by("-started_at", "-pk")
     found = list((rows if with_outputs else rows.defer("output"))[: _SHOWN + 1])

@@ -1,4 +1,4 @@
-"""The life of one key as its record and its steps tell it, and who may have it next."""
+"""The history of one record with its steps, and which request may have the key next."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -13,7 +13,7 @@ from .steps import ShownStep
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """Something that happened or will; ``when`` is None where its time is not kept."""
+    """Something that happened or will happen; ``when`` is None if its time is not stored."""
 
     title: Text
     when: datetime | None
@@ -35,7 +35,7 @@ def _steps(steps: Iterable[ShownStep]) -> Iterable[Moment]:
 
 
 def _ends(record: IdempotencyRecord) -> Iterable[Moment]:
-    """What is told of an attempt's end, and of what comes after it."""
+    """The end of the last attempt, and what comes after it."""
     if record.status == Status.RELEASED:
         yield Moment(_("Release"), None, record.error or _("The answer was no outcome."))
     if record.completed_at:
@@ -52,17 +52,17 @@ def _vouching(record: IdempotencyRecord) -> Text:
 
 
 def _last_sign(record: IdempotencyRecord, steps: Iterable[ShownStep]) -> datetime:
-    """The last that is known of the last attempt."""
-    signs = (step.began if step.is_told else step.ended or step.began for step in steps)
+    """The latest time at which the last attempt is known to have run."""
+    signs = (step.began if step.is_resolved else step.ended or step.began for step in steps)
     return max([record.claimed_at, *signs])
 
 
 def timeline(record: IdempotencyRecord, steps: list[ShownStep]) -> list[Moment]:
-    """The moments of a record that was read with ``now``, in their order."""
+    """The moments of a record in their order; it must have been read with ``now``."""
     now, last = clock(record), _last_sign(record, steps)
     first = Moment(_("First request"), record.created_at, f"{record.method} {record.path}")
     told = [first, _claim(record), *_steps(steps), *_ends(record)]
-    # A release comes after its attempt, whenever that was.
+    # The time of a release is not stored, but it comes after everything that its attempt did.
     told.sort(key=lambda moment: moment.when or last)
     return [
         replace(moment, distance=distance(when, now), is_over=when <= now)
@@ -73,7 +73,7 @@ def timeline(record: IdempotencyRecord, steps: list[ShownStep]) -> list[Moment]:
 
 
 def takeover(record: IdempotencyRecord, *, has_steps: bool) -> Text:
-    """Which request may run next with this key, and from when on."""
+    """Which request may run next with this key, and from when."""
     place = standing(record)
     if place.mark == "expired":
         return _("The next request with this key runs anew, whatever it asks.")

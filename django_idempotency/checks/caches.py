@@ -1,6 +1,6 @@
-"""System checks of the replay cache: who shares it, what it unpickles, how long it may hang."""
+"""System checks of the replay cache: sharing, unpickling and time-outs."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -10,6 +10,7 @@ from django.core.checks import CheckMessage, Tags, Warning, register
 
 from .. import conf
 from ..replay_cache.transport import is_raw
+from .settings import needs_settings
 
 _TIMEOUTS = ("socket_timeout", "socket_connect_timeout")
 
@@ -19,14 +20,20 @@ def _settings_of(alias: str) -> dict[str, Any]:
     return found
 
 
-def _backend() -> str:
-    return str(_settings_of(conf.cache_alias()).get("BACKEND", ""))
+def _backend(alias: str) -> str:
+    return str(_settings_of(alias).get("BACKEND", ""))
+
+
+def is_of_one_process(alias: str) -> bool:
+    """Whether each process has such a cache for itself."""
+    return _backend(alias).endswith((".LocMemCache", ".DummyCache"))
 
 
 @register(Tags.caches, deploy=True)
+@needs_settings
 def check_sharing(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Iterator[CheckMessage]:
-    """W011: who lets a record expire reaches every process's entry of it."""
-    if _backend().endswith((".LocMemCache", ".DummyCache")):
+    """W011: when a record is expired, every process loses its entry of it."""
+    if is_of_one_process(conf.cache_alias()):
         yield Warning(
             "IDEMPOTENCY_CACHE is a cache that each process has for itself.",
             hint="What is expired in one process is replayed by the others for as long as"
@@ -36,39 +43,38 @@ def check_sharing(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Ite
 
 
 @register(Tags.security, deploy=True)
+@needs_settings
 def check_pickles(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Iterator[CheckMessage]:
-    """W012: who may write to the cache's server cannot run code here."""
+    """W012: write access to the cache's server is not enough to run code here."""
     alias = conf.cache_alias()
-    is_own = _backend().endswith((".LocMemCache", ".DummyCache"))
-    if alias in settings.CACHES and not is_own and not is_raw(alias):
+    if alias and not is_of_one_process(alias) and not is_raw(alias):
         yield Warning(
-            f"The backend of IDEMPOTENCY_CACHE ({_backend()}) unpickles what it finds.",
+            f"The backend of IDEMPOTENCY_CACHE ({_backend(alias)}) unpickles what it finds.",
             hint="Through django-redis the entries are read as bytes, and verified before use.",
             id="django_idempotency.W012",
         )
 
 
-def _given(alias: str) -> set[str]:
-    """The time-outs that a Redis cache's settings name, in whichever of its places."""
+def _given(alias: str) -> Collection[str]:
+    """The names of all options of a Redis cache, from each place where a time-out may stand."""
     found = _settings_of(alias)
-    options = found.get("OPTIONS", {})
-    pool = options.get("CONNECTION_POOL_KWARGS", {})
-    locations = found.get("LOCATION", "")
+    options = found.get("OPTIONS") or {}
+    pool = options.get("CONNECTION_POOL_KWARGS") or {}
+    locations = found.get("LOCATION") or ""
     first = locations if isinstance(locations, str) else next(iter(locations), "")
     names = {*options, *pool, *parse_qs(urlsplit(str(first)).query)}
     return {str(name).lower() for name in names}
 
 
 @register(Tags.caches)
+@needs_settings
 def check_timeouts(
     app_configs: Sequence[AppConfig] | None, **kwargs: Any
 ) -> Iterator[CheckMessage]:
-    """W013: a Redis that hangs does not hang the requests."""
+    """W013: requests do not wait for ever for a Redis that hangs."""
     alias = conf.cache_alias()
-    if alias not in settings.CACHES or not is_raw(alias):
-        return
-    missing = [name for name in _TIMEOUTS if name not in _given(alias)]
-    if missing:
+    given = _given(alias) if alias and is_raw(alias) else _TIMEOUTS
+    if missing := [name for name in _TIMEOUTS if name not in given]:
         yield Warning(
             f"The cache {alias!r} of IDEMPOTENCY_CACHE sets no {' and no '.join(missing)}.",
             hint='OPTIONS = {"SOCKET_CONNECT_TIMEOUT": 0.1, "SOCKET_TIMEOUT": 0.1}: so long may a'

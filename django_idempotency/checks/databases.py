@@ -10,6 +10,7 @@ from django.db import connections, router
 from .. import conf
 from ..models import IdempotencyRecord
 from ..storage.dialects import DIALECTS
+from .settings import needs_settings
 
 
 @register(Tags.database)
@@ -28,10 +29,12 @@ def check_autocommit(
 
 @register(Tags.database, deploy=True)
 def check_sqlite(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Iterator[CheckMessage]:
-    """W008: SQLite's transactions begin so that a view which reads first may still write."""
+    """W008: SQLite's transactions take the write lock when they begin."""
     alias = router.db_for_write(IdempotencyRecord)
     connection = connections[alias]
-    if connection.vendor == "sqlite" and getattr(connection, "transaction_mode", None) is None:
+    # The connection has no mode of its own before it is opened.
+    mode = connection.settings_dict["OPTIONS"].get("transaction_mode")
+    if connection.vendor == "sqlite" and mode is None:
         yield Warning(
             f'SQLite begins the transactions of "{alias}" DEFERRED.',
             hint='OPTIONS = {"transaction_mode": "IMMEDIATE"}: a view that reads and then writes'
@@ -44,7 +47,7 @@ def check_sqlite(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Iter
 def check_tables(
     app_configs: Sequence[AppConfig] | None, databases: Sequence[str] | None = None, **kwargs: Any
 ) -> Iterator[CheckMessage]:
-    """W009: the table of records is there."""
+    """W009: the table of records exists."""
     for alias in databases or ():
         wanted = router.allow_migrate_model(alias, IdempotencyRecord)
         tables = connections[alias].introspection.table_names()
@@ -58,7 +61,7 @@ def check_tables(
 
 @register(Tags.compatibility)
 def check_vendor(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Iterator[CheckMessage]:
-    """E003: the database of the records is one whose locks are known."""
+    """E003: the database of the records is supported."""
     alias = router.db_for_write(IdempotencyRecord)
     vendor = connections[alias].vendor
     if vendor not in DIALECTS:
@@ -73,7 +76,7 @@ def check_vendor(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Iter
 def check_atomic_requests(
     app_configs: Sequence[AppConfig] | None, **kwargs: Any
 ) -> Iterator[CheckMessage]:
-    """W001: several databases cannot commit as one."""
+    """W001: only the database of the records has ATOMIC_REQUESTS; several cannot commit as one."""
     aliases = [a for a in connections if connections[a].settings_dict["ATOMIC_REQUESTS"]]
     others = sorted(set(aliases) - {router.db_for_write(IdempotencyRecord)})
     if others:
@@ -85,10 +88,11 @@ def check_atomic_requests(
 
 
 @register(Tags.compatibility)
+@needs_settings
 def check_prepared(
     app_configs: Sequence[AppConfig] | None, **kwargs: Any
 ) -> Iterator[CheckMessage]:
-    """W014: what is prepared is there when it is needed."""
+    """W014: statements are not prepared for one server connection and executed on another."""
     alias = router.db_for_write(IdempotencyRecord)
     if conf.prepares() and connections[alias].settings_dict.get("DISABLE_SERVER_SIDE_CURSORS"):
         yield Warning(

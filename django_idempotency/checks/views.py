@@ -1,6 +1,7 @@
-"""System checks that look at the views behind the project's URLs, and at where their doors are."""
+"""System checks of the views behind the project's URLs: their options and their doors."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
@@ -8,14 +9,18 @@ from asgiref.sync import iscoroutinefunction
 from django.apps import AppConfig
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
+from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, router
 from django.urls import NoReverseMatch, URLPattern, URLResolver, get_resolver, reverse
 
 from .. import conf
-from ..doors.policies import OPTIONS, described_policy
-from ..engine.atomic_requests import is_taken_over
+from ..doors.marks import MARK, mark_of, unwrapped, view_class_of
+from ..doors.policies import described_policy
+from ..engine.atomic_requests import owns_transactions
 from ..models import IdempotencyRecord
 from ..policy import Policy, resolve
+from .caches import is_of_one_process
+from .settings import needs_settings
 
 _MIDDLEWARE = "django_idempotency.middleware.IdempotencyMiddleware"
 
@@ -47,8 +52,8 @@ def _policies_of_class(cls: type[Any], callback: Any) -> Iterator[Policy]:
 
 def _policy_of(callback: Any) -> Policy | None:
     """The policy of a view that has a door of its own, by whichever method; None without one."""
-    options = getattr(callback, OPTIONS, None)
-    cls = getattr(callback, "cls", None) or getattr(callback, "view_class", None)
+    options = mark_of(callback).options
+    cls = view_class_of(callback)
     policy = resolve(options) if options is not None else None
     if policy is None and cls is not None:
         policy = next(_policies_of_class(cls, callback), None)
@@ -60,10 +65,11 @@ def _name(callback: Any) -> str:
 
 
 def _protected_views() -> Iterator[tuple[Any, Policy]]:
+    """Every view with a door, and its policy; without those that E007 refuses."""
     for callback in _views():
-        policy = _policy_of(callback)
-        if policy is not None:
-            yield callback, policy
+        with suppress(ImproperlyConfigured):
+            if policy := _policy_of(callback):
+                yield callback, policy
 
 
 def _atomic_aliases() -> set[str]:
@@ -74,7 +80,7 @@ def _atomic_aliases() -> set[str]:
 def check_middleware(
     app_configs: Sequence[AppConfig] | None, **kwargs: Any
 ) -> Iterator[CheckMessage]:
-    """E004: the middleware calls function views itself, so nothing may come after it."""
+    """E004: no middleware comes after this package's, which calls function views itself."""
     if _MIDDLEWARE in settings.MIDDLEWARE and settings.MIDDLEWARE[-1] != _MIDDLEWARE:
         yield Error(
             f"{_MIDDLEWARE} is not the last of MIDDLEWARE.",
@@ -84,8 +90,24 @@ def check_middleware(
 
 
 @register(Tags.urls)
+@needs_settings
+def check_options(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Iterator[CheckMessage]:
+    """E007: the options that ``as_view()`` gives a view are what they must be."""
+    for callback in _views():
+        try:
+            _policy_of(callback)
+        except ImproperlyConfigured as error:
+            yield Error(
+                f"The options of {_name(callback)} are refused: {error}",
+                hint="Until then each of its requests is a 500, and the view does not run.",
+                id="django_idempotency.E007",
+            )
+
+
+@register(Tags.urls)
+@needs_settings
 def check_leases(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Iterator[CheckMessage]:
-    """W004: a reply is kept for longer than an attempt is trusted."""
+    """W004: a reply is replayed for longer than its claim was trusted."""
     for callback, policy in _protected_views():
         if policy.lease > policy.retention:
             yield Warning(
@@ -96,10 +118,11 @@ def check_leases(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Iter
 
 
 @register(Tags.urls)
+@needs_settings
 def check_databases_of_views(
     app_configs: Sequence[AppConfig] | None, **kwargs: Any
 ) -> Iterator[CheckMessage]:
-    """W005: the record's database is another than that of the requests' transactions."""
+    """W005: a view's records are in the database of its requests' transactions."""
     atomic = _atomic_aliases()
     for callback, policy in _protected_views():
         using = policy.using or router.db_for_write(IdempotencyRecord)
@@ -113,14 +136,15 @@ def check_databases_of_views(
 
 
 @register(Tags.urls)
+@needs_settings
 def check_hidden_doors(
     app_configs: Sequence[AppConfig] | None, **kwargs: Any
 ) -> Iterator[CheckMessage]:
-    """W006: under ATOMIC_REQUESTS a door the callback hides joins Django's transaction."""
+    """W006: under ATOMIC_REQUESTS a claim does not join Django's transaction."""
     atomic = _atomic_aliases()
     for callback, policy in _protected_views():
         kept_apart = atomic <= set(getattr(callback, "_non_atomic_requests", ()))
-        if policy.atomic and not kept_apart and not is_taken_over(callback):
+        if policy.atomic and not kept_apart and not owns_transactions(callback):
             yield Warning(
                 f"The door of {_name(callback)} is hidden, so its claims join the transaction of"
                 " ATOMIC_REQUESTS: nobody sees them run, and failed attempts are not counted.",
@@ -129,16 +153,21 @@ def check_hidden_doors(
             )
 
 
+def _has_status_url() -> bool:
+    try:
+        return bool(reverse("django_idempotency:operation", args=[UUID(int=0)]))
+    except NoReverseMatch:
+        return False
+
+
 @register(Tags.urls)
+@needs_settings
 def check_accepting_views(
     app_configs: Sequence[AppConfig] | None, **kwargs: Any
 ) -> Iterator[CheckMessage]:
-    """E006: who is told that a request was accepted is told where to ask for it."""
-    accepting = [view for view, policy in _protected_views() if policy.respond == "accepted"]
-    try:
-        reverse("django_idempotency:operation", args=[UUID(int=0)])
-    except NoReverseMatch:
-        for callback in accepting:
+    """E006: a client whose request was accepted has a URL to ask for its state."""
+    for callback, policy in _protected_views():
+        if policy.respond == "accepted" and not _has_status_url():
             yield Error(
                 f'{_name(callback)} has respond="accepted", and there is no URL for operations.',
                 hint='Add path("", include("django_idempotency.urls")), or api_urls, to the URLs.',
@@ -146,31 +175,20 @@ def check_accepting_views(
             )
 
 
-def _wrapped(view: Any) -> Iterator[Callable[..., Any]]:
-    while view is not None:
-        yield view
-        view = getattr(view, "__wrapped__", None)
-
-
 def _has_door_above_login(callback: Any) -> bool:
     # wraps() copies a door's mark outwards: the innermost that has it is the door itself.
-    doors = [view for view in _wrapped(callback) if OPTIONS in vars(view)]
+    doors = [view for view in unwrapped(callback) if MARK in vars(view)]
     inside = getattr(doors[-1], "__wrapped__", None) if doors else None
     return hasattr(inside, "login_url")
 
 
-def _counts_alone(alias: str) -> bool:
-    backend = str(settings.CACHES.get(alias, {}).get("BACKEND"))
-    return backend.endswith((".LocMemCache", ".DummyCache"))
-
-
 @register(Tags.caches, deploy=True)
+@needs_settings
 def check_quotas(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Iterator[CheckMessage]:
-    """W010: a quota is counted where all processes see it."""
-    if not _counts_alone(conf.quota_cache()):
-        return
+    """W010: a quota is counted in a cache that all processes share."""
+    is_alone = is_of_one_process(conf.quota_cache())
     for callback, policy in _protected_views():
-        if policy.max_keys_per_scope is not None:
+        if is_alone and policy.max_keys_per_scope is not None:
             yield Warning(
                 f"The quota of {_name(callback)} is counted by each process for itself.",
                 hint="IDEMPOTENCY_QUOTA_CACHE: the alias of a cache that they share, Redis say.",
@@ -180,7 +198,7 @@ def check_quotas(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Iter
 
 @register(Tags.security)
 def check_logins(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Iterator[CheckMessage]:
-    """W007: who may not see a view must not get its replies either."""
+    """W007: a caller who may not see a view gets no replay of its replies."""
     for callback in _views():
         if hasattr(callback, "__dict__") and _has_door_above_login(callback):
             yield Warning(

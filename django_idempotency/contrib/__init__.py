@@ -1,1 +1,1 @@
-"""One module for each library that is not Django."""
+"""One module for each library other than Django and REST framework that a project may use."""

@@ -1,7 +1,6 @@
-"""The clean-up and the completer as tasks of ``django.tasks``, which came with Django 6.0.
+"""The clean-up and the completer as tasks of ``django.tasks`` (Django 6.0) or of its backport.
 
-They are tasks of django-tasks, too, its backport. Without either there is nothing here, and
-importing this is no error: Celery looks for a module of this name in every app.
+Without either, this module is empty.
 """
 
 from typing import TYPE_CHECKING
@@ -26,19 +25,19 @@ if task is not None:
 
     @task
     def cleanup(using: str = "", batch_size: int = BATCH_SIZE, limit: int | None = None) -> int:
-        """Delete the records that answer no more; how many it were."""
+        """Delete expired records; returns how many were deleted."""
         return clean_up_as_task(using, batch_size, limit)
 
     @task
     def complete(record_id: str, using: str = "") -> str:
-        """Finish one operation; what came of it."""
+        """Finish one operation; returns the name of the result."""
         return complete_as_task(record_id, using)
 
     @task
     def complete_due(using: str = "", limit: int = COMPLETED_AT_ONCE) -> int:
-        """Finish the operations that are due; how many were taken up."""
+        """Finish the operations that are due; returns how many were tried."""
         return complete_due_as_task(using, limit)
 
     def enqueue(record_id: UUID, using: str) -> None:
-        """Have an accepted operation run: a value of ``IDEMPOTENCY_ENQUEUE``."""
+        """Enqueue an accepted operation; for the setting ``IDEMPOTENCY_ENQUEUE``."""
         complete.enqueue(str(record_id), using)

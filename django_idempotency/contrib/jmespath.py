@@ -1,7 +1,6 @@
-"""A part of the body as key or fingerprint, named by a JMESPath expression (https://jmespath.org).
+"""Keys and fingerprints from a part of the body that a JMESPath expression selects.
 
-For the options ``get_key`` and ``fingerprint``. It stands apart because it needs jmespath, which
-the package does not.
+For the options ``get_key`` and ``fingerprint``. The language: https://jmespath.org.
 """
 
 import hashlib
@@ -20,17 +19,17 @@ from ..policy import Policy
 
 
 def _fields(form: Any) -> Any:
-    """A form as an object: a field sent once is its value, one sent more often a list of them."""
+    """A form as an object: a field sent once is a value, a field sent more often a list."""
     if not isinstance(form, QueryDict):
         return form
-    # In REST framework the files are among them.
+    # In REST framework the form's files are among its fields.
     lists: Any = form.lists()
     texts = {name: [value for value in values if isinstance(value, str)] for name, values in lists}
     return {name: values[0] if len(values) == 1 else values for name, values in texts.items()}
 
 
 def _body_of(request: Any) -> Any:
-    """What the body means; None where nobody knows."""
+    """The parsed body; None if it is neither JSON nor a form."""
     if is_rest_framework(request):
         parse(request)
         return _fields(request.data)
@@ -62,7 +61,7 @@ def _canonical(part: Any) -> bytes:
 
 
 def _is_nothing(part: Any) -> bool:
-    """Whether the body has none of the things that were looked for."""
+    """Whether the body has nothing of what the expression selects."""
     things = part.values() if isinstance(part, dict) else part if isinstance(part, list) else [part]
     return all(thing is None for thing in things)
 
@@ -70,17 +69,17 @@ def _is_nothing(part: Any) -> bool:
 def _text_of(part: Any) -> str:
     if isinstance(part, str):
         return part
-    # Not isinstance(): True is no number here.
+    # Not isinstance(), because True is an int.
     return str(part) if type(part) is int else hashlib.sha256(_canonical(part)).hexdigest()
 
 
 def body_key(expression: str) -> Callable[[Any], str | None]:
-    """For ``get_key``: the key is what ``expression`` finds in the body, an event's id say.
+    """For ``get_key``: the key is what ``expression`` finds in the body, such as an event's id.
 
-    A text or a whole number is the key; anything else becomes its SHA-256, so that
-    ``[order, day]`` names one intent. A request in whose body nothing is found has no key. The body
-    is JSON or a form, or in REST framework whatever its parsers make of it; one that cannot be
-    parsed is refused with 400. Raises ImproperlyConfigured for an expression that is none.
+    A text or a whole number is used as it is; of anything else the key is the SHA-256, so that
+    ``[order, day]`` is one intent. A request has no key if nothing is found in its body. The body
+    is JSON or a form, or what REST framework's parsers make of it; a body that cannot be parsed
+    gets 400. Raises ImproperlyConfigured for an invalid expression.
     """
     find = _finder(expression)
 
@@ -92,11 +91,11 @@ def body_key(expression: str) -> Callable[[Any], str | None]:
 
 
 def body_fingerprint(expression: str) -> Callable[[Any], bytes]:
-    """For ``fingerprint``: method, path, query and what ``expression`` finds in the body count.
+    """For ``fingerprint``: requests differ by method, path, query and what ``expression`` finds.
 
-    So ``[cake, amount]`` lets a client change its time stamp between retries. Where nothing is
-    found the whole request is compared: no two are equal because neither had any of it. Raises
-    ImproperlyConfigured for an expression that is none.
+    With ``[cake, amount]``, for example, a client may change a time stamp between retries. If
+    nothing is found in the body, the whole request is compared, so that two requests are not equal
+    because both lack it. Raises ImproperlyConfigured for an invalid expression.
     """
     find = _finder(expression)
 

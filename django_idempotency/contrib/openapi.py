@@ -1,7 +1,7 @@
-"""What an OpenAPI document says about protected operations, for drf-spectacular (an extra).
+"""Protected operations in an OpenAPI document, for drf-spectacular.
 
-It asks every view for its policy, by whichever door, and adds the header that carries the key, the
-refusals, and what marks a replay. What the view's author has documented stays.
+The schema class reads each view's policy, whichever door set it, and adds the key's header, the
+refusals and the replay's header. What the view's author has documented stays.
 """
 
 from collections.abc import Collection
@@ -45,7 +45,7 @@ else:
 Schema = dict[str, Any]
 Errors = Collection[type[IdempotencyError]]
 
-#: Every refusal, by its status.
+#: Every refusal, in the order of their statuses.
 ERRORS: Errors = (
     *(KeyMissingError, KeyInvalidError, InProgressError, AttemptsExhaustedError),
     *(OperationFailedError, OutcomeUnknownError),
@@ -73,8 +73,8 @@ def _enum(members: Collection[str]) -> Schema:
     return {"type": "string", "enum": list(members)}
 
 
-# The enumerations are components of their own: drf-spectacular's hook would name them after their
-# properties, and the project may have a "code" as well.
+# The enumerations are components with names of their own: drf-spectacular's hook would name them
+# after their properties, and the project may have a "code" as well.
 _CODES = "IdempotencyCode", _enum([error.code for error in ERRORS])
 _REMEDIES = "IdempotencyRemedy", _enum([remedy.value for remedy in Remedy])
 
@@ -85,7 +85,7 @@ def _errors_of(policy: Policy) -> Errors:
         KeyMissingError: not policy.required,
         AttemptsExhaustedError: policy.max_attempts is None and policy.respond == "result",
         QuotaExceededError: policy.max_keys_per_scope is None,
-        # A view with steps commits by itself; whether one that does has any, only its code tells.
+        # Only views that commit by themselves have steps; which of them do, the policy cannot say.
         OperationFailedError: policy.atomic,
         OutcomeUnknownError: policy.atomic,
         OperationPendingError: policy.atomic,
@@ -114,7 +114,7 @@ def _header_of(policy: Policy, name: str) -> OpenApiParameter:
 
 
 def _either(theirs: Schema, ours: Schema) -> Schema:
-    """One media type of a reply that the view as well as the layer may give."""
+    """One media type of a reply that both the view and the layer may give."""
     if "schema" not in theirs or theirs["schema"] == ours["schema"]:
         return theirs
     both = {**theirs, "schema": {"anyOf": [theirs["schema"], ours["schema"]]}}
@@ -124,7 +124,7 @@ def _either(theirs: Schema, ours: Schema) -> Schema:
 
 
 def _merged(theirs: Schema, ours: Schema) -> Schema:
-    """One reply, as its author and as the layer describe it."""
+    """One reply, described both by the view's author and by the layer."""
     if "$ref" in theirs:
         return theirs
     content = dict(theirs.get("content", {}))
@@ -142,7 +142,7 @@ def _merged(theirs: Schema, ours: Schema) -> Schema:
 
 
 def _documented(responses: Schema, status: str) -> Schema:
-    """What the author says of this status, if only by a range; it would go unread beside ours."""
+    """The author's reply for this status, or for a range; beside ours a range would be ignored."""
     for name in (status, f"{status[0]}XX", "default"):
         if name in responses:
             found: Schema = responses[name]
@@ -157,12 +157,12 @@ def _may_be_replayed(status: str) -> bool:
 
 
 class AutoSchemaMixin(_Base):
-    """Describes protected operations as such; for a project with an ``AutoSchema`` of its own."""
+    """Describes protected operations; for projects with their own ``AutoSchema``."""
 
     def get_refusal_content(self, errors: Errors) -> Schema:
         """The bodies of refusals by media type, as the view's exception handler makes them.
 
-        To be overridden by a project whose handler is neither REST framework's nor
+        A project overrides this if its handler is neither REST framework's nor
         :func:`~django_idempotency.rest_framework.problem_details_handler`.
         """
         handler = self.view.get_exception_handler()
@@ -229,14 +229,14 @@ class AutoSchemaMixin(_Base):
         }
 
     def _details(self, errors: Errors) -> Schema:
-        """What REST framework's own exception handler makes of them."""
+        """The bodies that REST framework's own exception handler makes."""
         detail = {"type": "object", "properties": {"detail": {"type": "string"}}}
         ref = self._component("IdempotencyRefusal", {**detail, "required": ["detail"]})
         examples = {error.code: {"value": {"detail": error().detail}} for error in errors}
         return {"schema": ref, "examples": examples}
 
     def _problems(self, errors: Errors) -> Schema:
-        """What ours makes of them."""
+        """The bodies that ``problem_details_handler`` makes."""
         text: Schema = {"type": "string"}
         members = {
             "type": {**text, "format": "uri-reference"},
@@ -257,4 +257,4 @@ class AutoSchemaMixin(_Base):
 
 
 class AutoSchema(AutoSchemaMixin, openapi.AutoSchema):
-    """drf-spectacular's, with protected operations described as such."""
+    """drf-spectacular's ``AutoSchema`` that also describes protected operations."""

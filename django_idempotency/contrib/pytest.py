@@ -1,7 +1,6 @@
-"""Fixtures for pytest; an entry point makes them known wherever this package is installed.
+"""Fixtures for pytest; an entry point registers them wherever this package is installed.
 
-pytest loads this in projects without Django, too. So loading it imports nothing but pytest, and
-the fixtures import what they need.
+pytest loads this module in projects without Django, too, so the fixtures import what they need.
 """
 
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def idempotency_off() -> Iterator[None]:
-    """Protection is off in this test: keys count for nothing, and none is required."""
+    """Protection is off in this test: keys have no effect, and none is required."""
     from ..testing import protection_off
 
     with protection_off():

@@ -1,6 +1,7 @@
 """One covered call of a handler: its key read, its response rendered, its refusal translated.
 
-Plain Django and REST framework differ here, and only here.
+Plain Django, its coroutines and REST framework differ here, and only here. :func:`.classes.cover`
+comes before, :mod:`~django_idempotency.engine.execution` after.
 """
 
 import asyncio
@@ -22,38 +23,56 @@ from ..http.requests import http_request, is_rest_framework
 from ..operation import current_operation
 from ..policy import Policy
 
+T = TypeVar("T")
 Handler = Callable[..., HttpResponseBase]
 AsyncHandler = Callable[..., Awaitable[HttpResponseBase]]
 
+logger = logging.getLogger("django_idempotency")
 
-def _rendered(response: HttpResponseBase) -> HttpResponseBase:
-    render = getattr(response, "render", None)
-    if render is None or getattr(response, "is_rendered", False):
-        return response
-    rendered: HttpResponseBase = render()
-    return rendered
+# Tasks whose caller has left: asyncio itself keeps weak references only.
+_orphans: set[asyncio.Task[Any]] = set()
 
 
-def _echo(response: HttpResponseBase, key: Key | None) -> HttpResponseBase:
-    for name, line in key.headers if key else ():
-        response[name] = line
-    return response
+def is_entered(request: Any) -> bool:
+    """Whether a door outside this one covers the request already."""
+    outer = current_operation()
+    return outer is not None and outer.request is http_request(request)
 
 
-def _refusal(request: HttpRequest, error: IdempotencyError, key: Key | None) -> HttpResponseBase:
-    is_form = key is not None and key.from_field
-    return _echo(problem_response(request, error, is_form=is_form), key)
+def refuse(request: Any, error: IdempotencyError) -> HttpResponseBase:
+    """Answer with a refusal in the way of the request's framework."""
+    if is_rest_framework(request):
+        raise IdempotencyAPIException(error) from error
+    return problem_response(request, error, is_form=False)
 
 
-def _key_of(request: HttpRequest, policy: Policy) -> Key | None:
-    resumed = resumption_of(request)
-    return Key(resumed.intent.key) if resumed else read_key(request, policy)
+def call(
+    request: Any, policy: Policy, handler: Handler, apart: Collection[str]
+) -> HttpResponseBase:
+    """Call a handler in the way of the request's framework, at most once for its key."""
+    if is_rest_framework(request):
+        return _RestFrameworkCall(request, policy, handler).run(apart)
+    return _call_plainly(request, policy, handler, apart)
 
 
-def cover_plain(
+async def acall(request: HttpRequest, policy: Policy, handler: AsyncHandler) -> HttpResponseBase:
+    """Call a coroutine's handler; it comes to its end although its client may hang up."""
+
+    async def view() -> HttpResponseBase:
+        return await sync_to_async(_rendered)(await handler())
+
+    key = None
+    try:
+        key = await sync_to_async(_key_of)(request, policy)
+        response = await _to_its_end(aexecute(request, policy, key, view))
+    except IdempotencyError as error:
+        return await sync_to_async(_refusal)(request, error, key)
+    return _echo(response, key)
+
+
+def _call_plainly(
     request: HttpRequest, policy: Policy, handler: Handler, apart: Collection[str]
 ) -> HttpResponseBase:
-    """Call a handler of plain Django's; a refusal becomes its response."""
     key = None
     try:
         key = _key_of(request, policy)
@@ -63,24 +82,7 @@ def cover_plain(
     return _echo(response, key)
 
 
-async def cover_async(
-    request: HttpRequest, policy: Policy, handler: AsyncHandler
-) -> HttpResponseBase:
-    """The same for a coroutine; its client may hang up, and it still comes to its end."""
-
-    async def view() -> HttpResponseBase:
-        return await sync_to_async(_rendered)(await handler())
-
-    key = None
-    try:
-        key = await sync_to_async(_key_of)(request, policy)
-        response = await to_its_end(aexecute(request, policy, key, view))
-    except IdempotencyError as error:
-        return await sync_to_async(_refusal)(request, error, key)
-    return _echo(response, key)
-
-
-class RestFrameworkCall:
+class _RestFrameworkCall:
     """One covered call in REST framework: finalised and rendered once, inside the transaction."""
 
     def __init__(self, request: Any, policy: Policy, handler: Handler) -> None:
@@ -117,35 +119,32 @@ class RestFrameworkCall:
         return _echo(response, self._key)
 
 
-def is_entered(request: Any) -> bool:
-    """Whether a door outside this one covers the request already."""
-    outer = current_operation()
-    return outer is not None and outer.request is http_request(request)
+def _key_of(request: HttpRequest, policy: Policy) -> Key | None:
+    resumed = resumption_of(request)
+    return Key(resumed.intent.key) if resumed else read_key(request, policy)
 
 
-def refuse(request: Any, error: IdempotencyError) -> HttpResponseBase:
-    """Answer with a refusal in the way of the request's framework."""
-    if is_rest_framework(request):
-        raise IdempotencyAPIException(error) from error
-    return problem_response(request, error, is_form=False)
+def _rendered(response: HttpResponseBase) -> HttpResponseBase:
+    render = getattr(response, "render", None)
+    if render is None or getattr(response, "is_rendered", False):
+        return response
+    rendered: HttpResponseBase = render()
+    return rendered
 
 
-T = TypeVar("T")
-
-logger = logging.getLogger("django_idempotency")
-
-# asyncio itself keeps weak references only.
-_orphans: set[asyncio.Task[Any]] = set()
+def _refusal(request: HttpRequest, error: IdempotencyError, key: Key | None) -> HttpResponseBase:
+    is_form = key is not None and key.from_field
+    return _echo(problem_response(request, error, is_form=is_form), key)
 
 
-def _bury(task: asyncio.Task[Any]) -> None:
-    _orphans.discard(task)
-    if not task.cancelled() and (error := task.exception()):
-        logger.error("a request whose client had gone failed", exc_info=error)
+def _echo(response: HttpResponseBase, key: Key | None) -> HttpResponseBase:
+    for name, line in key.headers if key else ():
+        response[name] = line
+    return response
 
 
-async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
-    """What ``work`` returns; a cancelled caller leaves, and ``work`` goes on without it."""
+async def _to_its_end(work: Coroutine[Any, Any, T]) -> T:
+    """What ``work`` returns; if the caller is cancelled, ``work`` goes on without it."""
     left = False
 
     async def whole() -> T:
@@ -153,7 +152,7 @@ async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
             return await work
         finally:
             if left:
-                # Django closes connections at the end of the request, which has been.
+                # Django closes connections at the end of the request, which has passed.
                 await sync_to_async(connections.close_all)()
 
     task = asyncio.create_task(whole())
@@ -162,5 +161,11 @@ async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
     except asyncio.CancelledError:
         left = True
         _orphans.add(task)
-        task.add_done_callback(_bury)
+        task.add_done_callback(_end_of_orphan)
         raise
+
+
+def _end_of_orphan(task: asyncio.Task[Any]) -> None:
+    _orphans.discard(task)
+    if not task.cancelled() and (error := task.exception()):
+        logger.error("a request whose client had gone failed", exc_info=error)

@@ -1,46 +1,36 @@
-"""Where a request enters: which view it is for, what that view asked for, and which way it takes.
+"""View classes: the handler is covered, after authentication, permissions and throttles.
 
-A door collects options, and covers the one call of the handler, after authentication, permissions
-and throttling. On classes the handler is replaced on the view instance, by the class's own
-``dispatch``; under ATOMIC_REQUESTS that ``dispatch`` also takes over the transactions Django would
-have opened.
+The class's ``dispatch`` replaces the handler on the view instance by a covered one, and opens the
+transactions of ATOMIC_REQUESTS around requests that are not covered. The mixin overrides
+``dispatch`` for that; every other class gets a new one (:func:`cover_dispatch`). Doors around a
+callback are announced on the request, where the dispatch finds them.
 """
 
 import functools
 from collections.abc import Awaitable, Callable, Collection, Hashable
-from dataclasses import dataclass
 from typing import Any, cast
 
-from asgiref.sync import iscoroutinefunction
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
+from django.views import View
 
 from ..engine.atomic_requests import (
     apart_of,
     commits_last,
-    is_taken_over,
+    own_transactions,
+    owns_transactions,
     request_transactions,
-    take_over_transactions,
 )
 from ..engine.execution import database_of
 from ..exceptions import UnavailableError
-from ..http.requests import http_request, is_rest_framework
+from ..http.requests import OuterDoor, http_request, state_of
 from ..policy import Options, Policy
-from .calls import (
-    Handler,
-    RestFrameworkCall,
-    cover_async,
-    cover_plain,
-    is_entered,
-    refuse,
-)
-from .policies import OPTIONS, handler_of, policy_of
-
-_OUTER = "_idempotency_outer"
-_HOOKED = "_idempotency_hooked"
-_ENTERED = "_idempotency_entered"
+from .calls import Handler, acall, call, is_entered, refuse
+from .marks import leave, mark_of, unwrapped
+from .policies import handler_of, policy_of
 
 
 def refuse_atomic(view: Any, options: Options) -> None:
@@ -59,7 +49,7 @@ def refuse_atomic_handlers(cls: type[Any], options: Options) -> None:
 
 
 def refuse_atomic_requests(apart: Collection[str]) -> None:
-    """What Django says of an async view under ATOMIC_REQUESTS; it left the matter to the door."""
+    """Raise what Django raises for an async view under ATOMIC_REQUESTS, which the door now owns."""
     if any(connections[a].settings_dict["ATOMIC_REQUESTS"] for a in connections if a not in apart):
         raise RuntimeError(
             "You cannot use ATOMIC_REQUESTS with async views. Put @transaction.non_atomic_requests"
@@ -67,75 +57,78 @@ def refuse_atomic_requests(apart: Collection[str]) -> None:
         )
 
 
-def cover(
-    request: Any, policy: Policy, handler: Handler, view: Any, apart: Collection[str]
-) -> HttpResponseBase:
-    """Cover one call; ``view`` is the function or the instance whose door this is."""
-    if is_entered(request):
-        return handler()
-    if not commits_last(database_of(request, policy)):
-        _take_over_callback(request, view)
-        return refuse(request, UnavailableError())
-    if is_rest_framework(request):
-        return RestFrameworkCall(request, policy, handler).run(apart)
-    return cover_plain(request, policy, handler, apart)
+def cover_class(cls: type[Any], options: Options | None = None) -> None:
+    """The handlers of a class and of its subclasses are covered; ``options`` are a door's.
 
-
-def _take_over_callback(request: Any, view: Any) -> None:
-    """See to it that the next request finds its transactions in our hands.
-
-    Django has opened them around a door that the URL's callback hides, and they would commit in an
-    order that could replay over missing rows: nothing may run now.
+    Without options only those calls are covered that have some of their own.
     """
-    match = http_request(request).resolver_match
-    if match is None or is_taken_over(match.func):
-        raise ImproperlyConfigured(
-            f"{view!r} is called inside transactions of several databases. Put @idempotent on the"
-            " view that the URL names."
-        )
-    if hasattr(type(view), "dispatch"):
-        hook(type(view), subclasses=False)
-    take_over_transactions(match.func)
+    if options is not None:
+        refuse_atomic_handlers(cls, options)
+        leave(cls, options={**(mark_of(cls).options or {}), **options})
+    cover_dispatch(cls)
+    if not mark_of(cls).subclasses:
+        _cover_subclasses(cls)
 
 
-def _protect(view: Any, request: HttpRequest, of_dispatch: Options | None) -> bool:
-    """Replace the handler on the view instance by a covered one; False if this is not covered."""
-    method = request.method or ""
-    handler = handler_of(view, method)
-    if handler is None:
-        return False
-    outside = [door.options for door in _doors_outside(view, request)]
-    policy = policy_of(view, method, outside, of_dispatch)
-    if policy is None:
-        return False
-    setattr(view, method.lower(), _protected(view, handler, policy, _apart_of(view, request)))
-    return True
+def cover_dispatch(cls: type[Any]) -> None:
+    """A class has a ``dispatch`` that covers the handlers of its instances.
+
+    It replaces the class's attribute. If the class is not the project's (a door is around what its
+    ``as_view()`` returned, or the middleware is), no other place is both after authentication and
+    before the handler. If the class has the mixin and a ``dispatch`` of its own, that would run
+    outside of the mixin's, without the transaction that ATOMIC_REQUESTS promises for all of it.
+    """
+    if _has_covering_dispatch(cls):
+        return
+    own = vars(cls).get("dispatch")
+
+    @functools.wraps(cls.dispatch)
+    def dispatch(self: Any, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        inner = own.__get__(self) if own else super(cls, self).dispatch
+        return dispatched(self, request, functools.partial(inner, request, *args, **kwargs))
+
+    # as_view() copies the mark to the callback, where Django looks for it.
+    own_transactions(dispatch)
+    cls.dispatch = dispatch
+    leave(cls, dispatch=dispatch)
 
 
-def _protected(
-    view: Any, handler: Any, policy: Policy, apart: Collection[str]
-) -> Callable[..., Any]:
-    def protected(request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        call = functools.partial(handler, request, *args, **kwargs)
-        return cover(request, policy, call, view, apart)
-
-    def aprotected(request: Any, *args: Any, **kwargs: Any) -> Awaitable[HttpResponseBase]:
-        call = functools.partial(handler, request, *args, **kwargs)
-        return call() if is_entered(request) else cover_async(request, policy, call)
-
-    return aprotected if _is_coroutine(getattr(handler, "__func__", handler)) else protected
+def _has_covering_dispatch(cls: type[Any]) -> bool:
+    covering = mark_of(cls).dispatch
+    return covering is not None and any(each is covering for each in unwrapped(cls.dispatch))
 
 
-@functools.lru_cache(1024)
-def _is_coroutine(function: Callable[..., Any]) -> bool:
-    """What is asked of the same functions again and again, and takes its time."""
-    return bool(iscoroutinefunction(function))
+def _cover_subclasses(cls: type[Any]) -> None:
+    """A subclass is covered although it defines ``dispatch`` itself, or gets another base's."""
+    own = vars(cls).get("__init_subclass__")
+
+    def covering(sub: type[Any], /, **kwargs: Any) -> None:
+        inner = own.__get__(None, sub) if own else super(cls, sub).__init_subclass__
+        inner(**kwargs)
+        cover_dispatch(sub)
+
+    covering_subclasses: Any = classmethod(covering)
+    cls.__init_subclass__ = covering_subclasses
+    leave(cls, subclasses=True)
 
 
-@functools.cache
-def _is_async(cls: Hashable) -> bool:
-    """What Django's ``as_view()`` asks of a class once, and looks at every handler for."""
-    return bool(getattr(cls, "view_is_async", False))
+def outside(view: Any, cls: type[Any], options: Options) -> Callable[..., Any]:
+    """A door around the callback of a class, which announces itself to the class's dispatch."""
+
+    @functools.wraps(view)
+    def door(request: Any, *args: Any, **kwargs: Any) -> Any:
+        announce(request, cls, options, door)
+        return view(request, *args, **kwargs)
+
+    if iscoroutinefunction(view):
+        markcoroutinefunction(door)
+    own_transactions(door)
+    return door
+
+
+def announce(request: HttpRequest, cls: type[Any], options: Options, door: Any) -> None:
+    """The class's dispatch finds on the request what a door around its callback asks for."""
+    state_of(request).outer_doors.append(OuterDoor(cls, options, apart_of(door)))
 
 
 def dispatched(
@@ -145,12 +138,15 @@ def dispatched(
 
     ``of_dispatch`` are the options of a door on ``dispatch`` itself.
     """
-    if vars(view).get(_ENTERED) is request:
+    state = state_of(request)
+    # A method called dispatch may belong to a class that is no view: its own door covers it.
+    if state.entered is view or not isinstance(view, View):
         return dispatch()
-    covered = _protect(view, request, of_dispatch)
+    outer = [door for door in state.outer_doors if isinstance(view, door.cls)]
+    apart = frozenset(apart_of(type(view).dispatch)).union(*(door.apart for door in outer))
+    covered = _replace_handler(view, request, outer, of_dispatch, apart)
     if covered:
-        setattr(view, _ENTERED, request)
-    apart = _apart_of(view, request)
+        state.entered = view
     if _is_async(cast(Hashable, type(view))):
         refuse_atomic_requests(apart)
         return dispatch()
@@ -159,66 +155,73 @@ def dispatched(
         return dispatch()
 
 
-def hook(cls: type[Any], options: Options | None = None, *, subclasses: bool = True) -> None:
-    """Give a view class its own ``dispatch``, which covers the handler; ``options`` are a door's.
+def _replace_handler(
+    view: Any,
+    request: HttpRequest,
+    outer: list[OuterDoor],
+    of_dispatch: Options | None,
+    apart: Collection[str],
+) -> bool:
+    """Replace the handler on the view instance by a covered one; False if this is not covered."""
+    method = request.method or ""
+    handler = handler_of(view, method)
+    if handler is None:
+        return False
+    policy = policy_of(view, method, [door.options for door in outer], of_dispatch)
+    if policy is None:
+        return False
+    setattr(view, method.lower(), _covered(view, handler, policy, apart))
+    return True
 
-    Without options only those calls are covered that have some of their own. A class that is not
-    the project's to change keeps its ``subclasses`` as they are.
+
+def _covered(view: Any, handler: Any, policy: Policy, apart: Collection[str]) -> Callable[..., Any]:
+    def covered(request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        partial = functools.partial(handler, request, *args, **kwargs)
+        return cover(request, policy, partial, view, apart)
+
+    def acovered(request: Any, *args: Any, **kwargs: Any) -> Awaitable[HttpResponseBase]:
+        partial = functools.partial(handler, request, *args, **kwargs)
+        return partial() if is_entered(request) else acall(request, policy, partial)
+
+    return acovered if _is_coroutine(getattr(handler, "__func__", handler)) else covered
+
+
+@functools.lru_cache(1024)
+def _is_coroutine(function: Callable[..., Any]) -> bool:
+    """Asked for each request; the answer takes time and stays the same."""
+    return bool(iscoroutinefunction(function))
+
+
+@functools.cache
+def _is_async(cls: Hashable) -> bool:
+    """Asked for each request; Django looks at every handler for the answer."""
+    return bool(getattr(cls, "view_is_async", False))
+
+
+def cover(
+    request: Any, policy: Policy, handler: Handler, view: Any, apart: Collection[str]
+) -> HttpResponseBase:
+    """Cover one call; ``view`` is the function or the instance whose door this is."""
+    if is_entered(request):
+        return handler()
+    if not commits_last(database_of(request, policy)):
+        _own_callback(request, view)
+        return refuse(request, UnavailableError())
+    return call(request, policy, handler, apart)
+
+
+def _own_callback(request: Any, view: Any) -> None:
+    """Django opens no transactions around the next request for this URL.
+
+    It has opened them around a door that the URL's callback hides, and they would commit in an
+    order that could replay over missing rows: nothing may run now.
     """
-    if options is not None:
-        refuse_atomic_handlers(cls, options)
-        setattr(cls, OPTIONS, {**getattr(cls, OPTIONS, {}), **options})
-    if getattr(cls.dispatch, _HOOKED, False):
-        return
-    own = vars(cls).get("dispatch")
-
-    @functools.wraps(cls.dispatch)
-    def dispatch(self: Any, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        inner = own.__get__(self) if own else super(cls, self).dispatch
-        return dispatched(self, request, functools.partial(inner, request, *args, **kwargs))
-
-    take_over_transactions(dispatch)
-    setattr(dispatch, _HOOKED, True)
-    cls.dispatch = dispatch
-    if subclasses:
-        _hook_subclasses(cls)
-
-
-def _hook_subclasses(cls: type[Any]) -> None:
-    """A subclass may define ``dispatch`` itself, or get another base's."""
-    own = vars(cls).get("__init_subclass__")
-
-    def hooking(sub: type[Any], /, **kwargs: Any) -> None:
-        inner = own.__get__(None, sub) if own else super(cls, sub).__init_subclass__
-        inner(**kwargs)
-        hook(sub)
-
-    hooked: Any = classmethod(hooking)
-    cls.__init_subclass__ = hooked
-
-
-@dataclass(frozen=True, slots=True)
-class _Outside:
-    """A door around a class's callback: what it asks for, and what it is kept out of."""
-
-    cls: type[Any]
-    options: Options
-    apart: Collection[str]
-
-
-def announce(request: HttpRequest, cls: type[Any], options: Options, door: Any) -> None:
-    """Tell the class's dispatch what a door outside of it asks for this request."""
-    outside = _Outside(cls, options, apart_of(door))
-    vars(request).setdefault(_OUTER, []).append(outside)
-
-
-def _doors_outside(view: Any, request: HttpRequest) -> list[_Outside]:
-    outer: list[_Outside] = vars(request).get(_OUTER, [])
-    return [door for door in outer if isinstance(view, door.cls)]
-
-
-def _apart_of(view: Any, request: HttpRequest) -> Collection[str]:
-    """The aliases the project keeps out of a class's ATOMIC_REQUESTS, wherever it says so."""
-    own = apart_of(type(view).dispatch)
-    outside = _doors_outside(view, request)
-    return frozenset(own).union(*(door.apart for door in outside)) if outside else own
+    match = http_request(request).resolver_match
+    if match is None or owns_transactions(match.func):
+        raise ImproperlyConfigured(
+            f"{view!r} is called inside transactions of several databases. Put @idempotent on the"
+            " view that the URL names."
+        )
+    if isinstance(view, View):
+        cover_dispatch(type(view))
+    own_transactions(match.func)

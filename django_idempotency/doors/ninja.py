@@ -1,7 +1,7 @@
 """Django Ninja's hook: ``@decorate_view(idempotent)`` below ``@api.post(...)``.
 
-Ninja authenticates and throttles inside the call that its hook decorates. Here that is done first:
-a reply is replayed only to whom an operation would answer.
+Ninja authenticates and throttles inside the call that its hook decorates. This door does it first,
+so that a reply is replayed only to a caller whom the operation would answer.
 """
 
 import functools
@@ -11,7 +11,7 @@ from typing import Any
 from asgiref.sync import iscoroutinefunction
 from django.core.exceptions import ImproperlyConfigured
 
-_CHECKED = "_idempotency_checked"
+from ..http.requests import state_of
 
 
 def is_operation(instance: Any) -> bool:
@@ -32,13 +32,17 @@ def _checks_of(operation: Any) -> Callable[[Any], Any]:
 
 
 def _check_once(operation: Any, checks: Callable[[Any], Any]) -> None:
-    """Let ``run`` skip what the door has done for this request."""
+    """The operation's ``run`` skips the checks that the door has made for this request.
+
+    Its ``run`` calls them itself, so they are replaced on the operation: it has no other place for
+    this, and a throttle would count each request twice.
+    """
 
     def skipping(request: Any) -> Any:
-        return None if getattr(request, _CHECKED, None) is operation else checks(request)
+        return None if state_of(request).checked is operation else checks(request)
 
     async def askipping(request: Any) -> Any:
-        return None if getattr(request, _CHECKED, None) is operation else await checks(request)
+        return None if state_of(request).checked is operation else await checks(request)
 
     operation._run_checks = askipping if iscoroutinefunction(checks) else skipping
 
@@ -51,14 +55,14 @@ def checked_first(operation: Any, door: Callable[..., Any]) -> Callable[..., Any
     @functools.wraps(door)
     def checked(request: Any, *args: Any, **kwargs: Any) -> Any:
         refused = checks(request)
-        setattr(request, _CHECKED, operation)
+        state_of(request).checked = operation
         return refused or door(request, *args, **kwargs)
 
     @functools.wraps(door)
     async def achecked(request: Any, *args: Any, **kwargs: Any) -> Any:
         checking: Awaitable[Any] = checks(request)
         refused = await checking
-        setattr(request, _CHECKED, operation)
+        state_of(request).checked = operation
         return refused or await door(request, *args, **kwargs)
 
     return achecked if iscoroutinefunction(checks) else checked

@@ -1,4 +1,4 @@
-"""ATOMIC_REQUESTS in our hands: what a request is owed, and in which order it commits.
+"""The transactions of ATOMIC_REQUESTS, which a door opens in Django's place, and their order.
 
 Several databases cannot commit as one. The one with the records commits last, so that a crash in
 between may repeat the others' writes but never replays over missing ones.
@@ -19,7 +19,7 @@ _outermost: ContextVar[str | None] = ContextVar("outermost", default=None)
 
 
 def lacks_request_transaction(connection: BaseDatabaseWrapper) -> bool:
-    """Whether ATOMIC_REQUESTS promises a transaction here that nobody has opened.
+    """Whether ATOMIC_REQUESTS promises a transaction here that is not open.
 
     A TestCase's own transaction is not one.
     """
@@ -37,16 +37,16 @@ def _is_inside_request_transaction(connection: BaseDatabaseWrapper) -> bool:
 def request_transactions(
     apart: Collection[str] = (), *, joined_only: bool = False
 ) -> AbstractContextManager[list[str]]:
-    """Django's transaction for each ATOMIC_REQUESTS alias that has none yet; yields these.
+    """Each ATOMIC_REQUESTS alias without a transaction gets Django's; yields these aliases.
 
-    Not for the aliases ``apart``; with ``joined_only`` for those inside a TestCase's own only. The
-    records' database is the outermost, so that it commits last.
+    The aliases ``apart`` are left out; with ``joined_only`` so are all that are not inside the
+    transaction of a TestCase. The records' database is the outermost, so that it commits last.
     """
     missing = [
         alias
-        for alias, its in connections.settings.items()
-        # A connection is made for each thread; what it is to be like stands beside.
-        if its["ATOMIC_REQUESTS"]
+        for alias, settings in connections.settings.items()
+        # The settings, because to ask a connection would make it in this thread.
+        if settings["ATOMIC_REQUESTS"]
         and alias not in apart
         and lacks_request_transaction(connections[alias])
         and (connections[alias].in_atomic_block or not joined_only)
@@ -70,21 +70,21 @@ def commits_last(alias: str) -> bool:
     if _outermost.get() == alias:
         return True
     return not any(
-        its["ATOMIC_REQUESTS"] and _is_inside_request_transaction(connections[other])
-        for other, its in connections.settings.items()
+        settings["ATOMIC_REQUESTS"] and _is_inside_request_transaction(connections[other])
+        for other, settings in connections.settings.items()
         if other != alias
     )
 
 
 class _Apart(set[str]):
-    """Every alias, as ``non_atomic_requests``; remembers which of them the project itself named."""
+    """Every alias, as Django's mark wants them, and those that the project itself keeps apart."""
 
     def __init__(self, apart: Collection[str]) -> None:
         super().__init__(connections)
         self.apart = set(apart)
 
     def add(self, alias: str) -> None:
-        """What ``@transaction.non_atomic_requests`` does to a view that has such a set."""
+        """Keep an alias apart; ``@transaction.non_atomic_requests`` calls it on such a set."""
         self.apart.add(alias)
 
 
@@ -94,12 +94,12 @@ def apart_of(view: Any) -> Collection[str]:
     return aliases.apart if isinstance(aliases, _Apart) else aliases
 
 
-def is_taken_over(view: Any) -> bool:
-    """Whether the transactions of ``view`` are ours to open."""
+def owns_transactions(view: Any) -> bool:
+    """Whether a door opens the transactions of ``view``, and not Django."""
     return isinstance(getattr(view, "_non_atomic_requests", None), _Apart)
 
 
-def take_over_transactions(view: Any) -> None:
-    """Keep Django from wrapping ``view`` under ATOMIC_REQUESTS; the door does it in its stead."""
+def own_transactions(view: Any) -> None:
+    """Django opens no transaction around ``view`` under ATOMIC_REQUESTS; the door does."""
     # A fresh set: functools.wraps shares the inner view's.
     view._non_atomic_requests = _Apart(apart_of(view))

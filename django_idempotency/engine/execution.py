@@ -1,29 +1,28 @@
 """The story of a covered request.
 
-:mod:`.admission` says who may run it, and :mod:`.attempts` owns the transaction of its view.
-
     read key -> scope -> fingerprint -> claim -> run the view in a transaction -> save -> commit
 
-What is guaranteed, sentence by sentence:
+:func:`execute` tells it: it admits the request, runs the view, and settles the claim. The doors
+call it with a policy and a key; :mod:`.lookup` finds the claim, and :mod:`.attempts` owns the
+view's transaction. What is guaranteed, sentence by sentence:
 
 - The view's writes on the record's database and the saved response commit in one transaction.
 - A response is replayed only if that transaction committed.
 - With and without a key the view runs in the same transaction, under the same rule.
 - An attempt that raised or answered 5xx leaves nothing but a free key; one that died leaves a row
-  lock nobody holds.
-- After a COMMIT that raised, the record is asked what became of it before anything is said.
+  lock that nobody holds.
+- After a COMMIT that raised, the record is asked what became of it before the client gets a reply.
 """
 
 from collections.abc import Collection
-from functools import partial
 
 from asgiref.sync import sync_to_async
 from django.db import router
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
-from ..durable.acceptance import accept, accepted
-from ..durable.envelopes import Envelope, Resumption, envelope_of, keep, resumption_of
+from ..durable.acceptance import accepted
+from ..durable.envelopes import Envelope, Resumption, envelope_of, resumption_of, store_envelope
 from ..exceptions import IdempotencyError, InProgressError
 from ..http.fingerprint import fingerprint_of
 from ..http.keys import Key, record_id, scope_of
@@ -34,12 +33,11 @@ from ..monitoring.exporters import span
 from ..operation import Operation, current_operation
 from ..policy import Policy
 from ..protocol.claims import Claim
-from ..replay_cache.replays import replays
-from ..storage.records import Store
+from ..replay_cache.replays import Slot, replays
 from ..storage.transactions import UNREACHABLE
 from ..storage.values import Intent, StoredResponse
 from .attempts import AsyncView, Attempt, View
-from .lookup import found, look_up, unavailable
+from .lookup import accepted_or_found, found, unavailable
 
 
 def execute(
@@ -57,10 +55,12 @@ def execute(
     IdempotencyError, or whatever the view raises.
     """
     with span():
-        admitted = admit(request, policy, key, apart)
+        admitted = _admit(request, policy, key, apart)
+        if admitted is None:
+            return view()
         if isinstance(admitted, Attempt):
-            return admitted.run(view)
-        return view() if admitted is None else admitted
+            return admitted.run_and_settle(view)
+        return admitted
 
 
 async def aexecute(
@@ -68,10 +68,96 @@ async def aexecute(
 ) -> HttpResponseBase:
     """The same for a view that is a coroutine: outside of any transaction, under a lease."""
     with span():
-        admitted = await sync_to_async(admit)(request, policy.for_a_coroutine(), key)
+        admitted = await sync_to_async(_admit)(request, policy.for_a_coroutine(), key)
+        if admitted is None:
+            return await view()
         if isinstance(admitted, Attempt):
-            return await admitted.arun(view)
-        return await view() if admitted is None else admitted
+            return await admitted.arun_and_settle(view)
+        return admitted
+
+
+def _admit(
+    request: HttpRequest, policy: Policy, key: Key | None, apart: Collection[str] = ()
+) -> Attempt | HttpResponseBase | None:
+    """The attempt to make, the reply to give, or None inside an attempt of the same key."""
+    if key is None:
+        return _attempt(request, database_of(request, policy), policy, apart)
+    resumption = resumption_of(request)
+    if resumption is not None:
+        return _resumed(request, policy, resumption, apart)
+    envelope = envelope_of(request) if policy.keeps_request else None
+    intent = _intent(request, policy, key)
+    if _is_inner(intent):
+        return None
+    alias = database_of(request, policy)
+    if policy.respond == "accepted" and envelope is not None:
+        return _accepted(alias, intent, policy, envelope)
+    cached = replays(alias)
+    slot = cached.look(intent) if cached else None
+    outcome = found(alias, intent, policy.for_a_person() if key.from_field else policy, slot)
+    if isinstance(outcome, StoredResponse):
+        return replay(outcome)
+    if envelope is not None:
+        _store_request(alias, outcome, intent, policy, envelope)
+    return _attempt(request, alias, policy, apart, intent, outcome, slot)
+
+
+def _accepted(alias: str, intent: Intent, policy: Policy, envelope: Envelope) -> HttpResponseBase:
+    """The reply to a request that is stored and run later, or the response it got."""
+    # Fail before claiming if the status URLs are missing.
+    later = accepted(intent)
+    response = accepted_or_found(alias, intent, policy, envelope)
+    return later if response is None else replay(response)
+
+
+def _resumed(
+    request: HttpRequest, policy: Policy, resumption: Resumption, apart: Collection[str]
+) -> Attempt | HttpResponseBase:
+    """The attempt a completer makes in the client's stead."""
+    intent = resumption.intent
+    if _is_inner(intent):
+        # A task queue that runs tasks at once, in the view that enqueued one.
+        resumption.refusal = InProgressError()
+        raise resumption.refusal
+    policy, alias = policy.for_a_completer(), database_of(request, policy)
+    try:
+        outcome = found(alias, intent, policy)
+    except IdempotencyError as error:
+        resumption.refusal = error
+        raise
+    if isinstance(outcome, StoredResponse):
+        return replay(outcome)
+    resumption.token = outcome.terms.token
+    return _attempt(request, alias, policy, apart, intent, outcome)
+
+
+def _attempt(
+    request: HttpRequest,
+    alias: str,
+    policy: Policy,
+    apart: Collection[str],
+    intent: Intent | None = None,
+    claim: Claim | None = None,
+    slot: Slot | None = None,
+) -> Attempt:
+    plain = http_request(request)
+    operation = Operation(plain, alias, intent, claim, inside=policy.atomic)
+    return Attempt(alias, claim, operation, policy, apart, slot)
+
+
+def _store_request(
+    alias: str, claim: Claim, intent: Intent, policy: Policy, envelope: Envelope
+) -> None:
+    """Store the request for the completer; raises if that fails, so that nothing runs."""
+    try:
+        if not claim.is_running():
+            raise InProgressError
+        store_envelope(alias, intent, policy, envelope)
+    except BaseException as error:
+        claim.release_late(type(error).__name__)
+        if isinstance(error, UNREACHABLE):
+            raise unavailable(error) from error
+        raise
 
 
 def database_of(request: HttpRequest, policy: Policy) -> str:
@@ -94,86 +180,6 @@ def _intent(request: HttpRequest, policy: Policy, key: Key) -> Intent:
     )
 
 
-def _keep(alias: str, claim: Claim, intent: Intent, policy: Policy, envelope: Envelope) -> None:
-    """Store the request for the completer, or let nothing run."""
-    try:
-        if not claim.is_held():
-            raise InProgressError
-        keep(alias, intent, policy, envelope)
-    except BaseException as error:
-        claim.release_late(type(error).__name__)
-        if isinstance(error, UNREACHABLE):
-            raise unavailable(error) from error
-        raise
-
-
-def _accept(alias: str, intent: Intent, policy: Policy, envelope: Envelope) -> HttpResponseBase:
-    """Store the request to be run later, or give the response it got."""
-    # Whoever lacks the URLs learns it before anything is claimed.
-    later = accepted(intent)
-    response = look_up(alias, intent, partial(accept, Store(alias), intent, policy, envelope))
-    return later if response is None else replay(response)
-
-
-def _keyless(request: HttpRequest, policy: Policy, apart: Collection[str]) -> Attempt:
-    alias = database_of(request, policy)
-    operation = Operation(http_request(request), alias, inside=policy.atomic)
-    return Attempt(alias, None, operation, policy, apart)
-
-
 def _is_inner(intent: Intent) -> bool:
     outer = current_operation()
     return outer is not None and outer.record_id == intent.id
-
-
-def _resumed(
-    request: HttpRequest, policy: Policy, resumption: Resumption, apart: Collection[str]
-) -> Attempt | HttpResponseBase:
-    """The attempt a completer makes in the client's stead."""
-    if _is_inner(resumption.intent):
-        # A task queue that runs tasks at once, in the view that enqueued one.
-        resumption.refusal = InProgressError()
-        raise resumption.refusal
-    policy, alias = policy.for_a_completer(), database_of(request, policy)
-    try:
-        outcome = look_up(
-            alias, resumption.intent, partial(found, alias, resumption.intent, policy, None)
-        )
-    except IdempotencyError as error:
-        resumption.refusal = error
-        raise
-    if isinstance(outcome, StoredResponse):
-        return replay(outcome)
-    resumption.token = outcome.terms.token
-    operation = Operation(
-        http_request(request), alias, resumption.intent, outcome, inside=policy.atomic
-    )
-    return Attempt(alias, outcome, operation, policy, apart)
-
-
-def admit(
-    request: HttpRequest, policy: Policy, key: Key | None, apart: Collection[str] = ()
-) -> Attempt | HttpResponseBase | None:
-    """The attempt to make, the reply to give, or None inside an attempt of the same key."""
-    if key is None:
-        return _keyless(request, policy, apart)
-    resumption = resumption_of(request)
-    if resumption is not None:
-        return _resumed(request, policy, resumption, apart)
-    envelope = envelope_of(request) if policy.keeps_request else None
-    intent = _intent(request, policy, key)
-    if _is_inner(intent):
-        return None
-    alias = database_of(request, policy)
-    if policy.respond == "accepted" and envelope is not None:
-        return _accept(alias, intent, policy, envelope)
-    cached = replays(alias)
-    slot = cached.look(intent) if cached else None
-    patient = policy.for_a_person() if key.from_field else policy
-    outcome = look_up(alias, intent, partial(found, alias, intent, patient, slot))
-    if isinstance(outcome, StoredResponse):
-        return replay(outcome)
-    if envelope is not None:
-        _keep(alias, outcome, intent, policy, envelope)
-    operation = Operation(http_request(request), alias, intent, outcome, inside=policy.atomic)
-    return Attempt(alias, outcome, operation, policy, apart, slot)

@@ -1,19 +1,22 @@
-"""What becomes of an intent: the right to run it, or the response it left.
+"""Finds what becomes of an intent: the right to run it, or the response it left.
 
-The replay cache is asked first, if there is one, then the database; what they say is told to
-whoever listens.
+It asks the replay cache first, if there is one, and then the database; listeners hear what either
+said.
 """
 
 import logging
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from ..codecs import UndecodableError, configured
+from ..durable.acceptance import accept
+from ..durable.envelopes import Envelope
 from ..exceptions import InProgressError, KeyReusedError, UnavailableError
 from ..http.responses import decoded
 from ..monitoring.events import Kind, tell
 from ..policy import Policy
-from ..protocol.claims import Claim, Origin
+from ..protocol.claims import Claim
+from ..protocol.rules import Origin
 from ..protocol.waiting import obtain
 from ..replay_cache.replays import Slot
 from ..storage.records import Store
@@ -21,9 +24,6 @@ from ..storage.transactions import UNREACHABLE
 from ..storage.values import Intent, StoredResponse
 
 logger = logging.getLogger("django_idempotency")
-
-#: What else there may be than a response: a claim, or nothing yet.
-Other = TypeVar("Other", Claim, None)
 
 _REFUSALS = {InProgressError: Kind.CONFLICTED, KeyReusedError: Kind.MISMATCHED}
 _CLAIMS = {
@@ -34,20 +34,33 @@ _CLAIMS = {
 }
 
 
-def _tell(alias: str, intent: Intent, outcome: Claim | StoredResponse) -> None:
+def found(
+    alias: str, intent: Intent, policy: Policy, slot: Slot | None = None
+) -> Claim | StoredResponse:
+    """The claim to run the operation, or the response it left, decoded; listeners were told.
+
+    ``slot`` is what the replay cache says. Raises UnavailableError where the database cannot be
+    reached or the response cannot be decoded, and what :func:`.waiting.obtain` raises.
+    """
+    with _refusals_told(alias, intent):
+        outcome = _cached_or_obtained(alias, intent, policy, slot)
     if isinstance(outcome, StoredResponse):
-        tell(Kind.REPLAYED, alias, intent, status=outcome.status)
-        return
+        return _replayed(alias, intent, outcome)
     for kind in _CLAIMS[outcome.origin]:
         tell(kind, alias, intent, attempt=outcome.terms.attempts)
+    return outcome
 
 
-def _read(intent: Intent, saved: StoredResponse) -> StoredResponse:
-    try:
-        return decoded(saved)
-    except UndecodableError as error:
-        logger.error("record %s is %s; nothing runs", intent.id, error, exc_info=True)
-        raise UnavailableError from error
+def accepted_or_found(
+    alias: str, intent: Intent, policy: Policy, envelope: Envelope
+) -> StoredResponse | None:
+    """The response, decoded; or None: the request is stored, and will be run later.
+
+    Raises UnavailableError as :func:`found` does, and what :func:`.acceptance.accept` raises.
+    """
+    with _refusals_told(alias, intent):
+        response = accept(Store(alias), intent, policy, envelope)
+    return None if response is None else _replayed(alias, intent, response)
 
 
 def unavailable(error: Exception) -> UnavailableError:
@@ -56,37 +69,43 @@ def unavailable(error: Exception) -> UnavailableError:
     return UnavailableError()
 
 
-def look_up(
-    alias: str, intent: Intent, find: Callable[[], Other | StoredResponse]
-) -> Other | StoredResponse:
-    """What ``find`` finds, told to whoever listens, and readable.
-
-    Raises what it raises, and UnavailableError where the database cannot be reached, or the
-    response not be read.
-    """
-    # Codecs that cannot be used are found out before the view runs, not when its reply is saved.
+@contextmanager
+def _refusals_told(alias: str, intent: Intent) -> Iterator[None]:
+    """Tell listeners of a refusal; raises UnavailableError for a database that is not there."""
+    # A codec that cannot be used fails here, before the view runs, and not when its reply is saved.
     configured()
     try:
-        outcome = find()
+        yield
     except (InProgressError, KeyReusedError) as error:
         tell(_REFUSALS[type(error)], alias, intent, status=error.status)
         raise
     except UNREACHABLE as error:
         raise unavailable(error) from error
-    if outcome is not None:
-        _tell(alias, intent, outcome)
-    return _read(intent, outcome) if isinstance(outcome, StoredResponse) else outcome
 
 
-def found(alias: str, intent: Intent, policy: Policy, slot: Slot | None) -> Claim | StoredResponse:
-    """The right to run it, or the response: in the cache, or in the database."""
+def _replayed(alias: str, intent: Intent, saved: StoredResponse) -> StoredResponse:
+    tell(Kind.REPLAYED, alias, intent, status=saved.status)
+    try:
+        return decoded(saved)
+    except UndecodableError as error:
+        logger.error("record %s is %s; nothing runs", intent.id, error, exc_info=True)
+        raise UnavailableError from error
+
+
+def _cached_or_obtained(
+    alias: str, intent: Intent, policy: Policy, slot: Slot | None
+) -> Claim | StoredResponse:
     if slot is None:
         return obtain(Store(alias), intent, policy)
     if slot.response is not None:
         return slot.response
     if slot.is_running and not policy.wait:
         raise InProgressError
-    store = Store(alias)
+    return _obtained(Store(alias), intent, policy, slot)
+
+
+def _obtained(store: Store, intent: Intent, policy: Policy, slot: Slot) -> Claim | StoredResponse:
+    """What the database says; the replay cache learns it."""
     try:
         outcome = obtain(store, intent, policy)
     except InProgressError:
@@ -94,9 +113,10 @@ def found(alias: str, intent: Intent, policy: Policy, slot: Slot | None) -> Clai
         raise
     if isinstance(outcome, Claim):
         if outcome.origin is Origin.EXPIRED:
-            slot.forget()
+            slot.invalidate()
         slot.fence()
     elif outcome.expires_in is not None and not store.joined:
-        # An older snapshot, in a transaction that was open before, may show what is over.
+        # In a transaction that was open before, an older snapshot may show a response that has
+        # expired.
         slot.fill(outcome, outcome.expires_in)
     return outcome

@@ -1,1 +1,1 @@
-"""What the package reads from requests and writes to responses."""
+"""Keys, scopes and fingerprints from requests; stored responses, replays and refusals."""

@@ -1,8 +1,7 @@
-"""What is asked: a digest that is equal for equal requests, and for no others.
+"""The fingerprint: a digest that is equal for equal requests, and for no others.
 
-SHA-256 over a version byte and the length-prefixed method, path, sorted query and body. How a
-client happened to write the body (white space, the order of names, a form's boundary) is no part
-of it.
+SHA-256 over a version byte and the length-prefixed method, path, sorted query and body. White
+space, the order of names in JSON and a form's boundary do not change it.
 """
 
 import hashlib
@@ -27,11 +26,11 @@ _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 
 class _NotCanonicalError(ValueError):
-    """The JSON text means different things to different parsers, so only its bytes count."""
+    """Parsers disagree on what the JSON text means, so its raw bytes are compared."""
 
 
 def digest(parts: Iterable[bytes]) -> bytes:
-    """SHA-256 of the parts, which cannot run into each other."""
+    """SHA-256 of the parts; their lengths are part of it, so that no two lists of parts collide."""
     pieces = [_VERSION]
     for part in parts:
         pieces += (len(part).to_bytes(8, "big"), part)
@@ -50,11 +49,11 @@ def _refuse(constant: str) -> None:
 
 
 def _as_written(number: str) -> str:
-    # As floats, 9007199254740993.0 would equal 9007199254740992.0, and 1e400 be Infinity.
+    # As floats, 9007199254740993.0 would equal 9007199254740992.0, and 1e400 would be Infinity.
     return f"\0number:{number}"
 
 
-# json.loads and json.dumps would make theirs anew for each body.
+# Made once: json.loads and json.dumps would make new ones for each body.
 _decoder = json.JSONDecoder(
     object_pairs_hook=_object, parse_constant=_refuse, parse_float=_as_written
 )
@@ -62,10 +61,10 @@ _encoder = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 
 
 def canonical_json(body: bytes) -> bytes | None:
-    """The same JSON with sorted names and no white space; None where it is ambiguous.
+    """The same JSON with sorted names and no white space; None if it has no canonical form.
 
-    That is: duplicate names, NaN and Infinity, text that is no JSON or looks like one of our
-    numbers, and nesting deeper than the parser goes.
+    That is the case for duplicate names, NaN and Infinity, text that is not JSON or contains the
+    mark of our numbers, and nesting deeper than the parser allows.
     """
     if b"u0000" in body:
         return None
@@ -77,7 +76,7 @@ def canonical_json(body: bytes) -> bytes | None:
 
 
 def _spooled_digest(request: HttpRequest) -> bytes:
-    """The digest of a body too large for memory, which can then be read once more by the view."""
+    """The digest of a body that is too large for memory; the view can still read the body."""
     sha = hashlib.sha256()
     spool = tempfile.SpooledTemporaryFile(max_size=settings.FILE_UPLOAD_MAX_MEMORY_SIZE)  # noqa: SIM115
     while chunk := request.read(_CHUNK_BYTES):
@@ -140,7 +139,7 @@ def _form_parts(request: Any, leave_out: frozenset[str]) -> Iterator[bytes]:
 
 
 def _is_consumed(request: Any) -> bool:
-    """Whether the body was read as a stream, and only what a parser made of it is left."""
+    """Whether the body was read as a stream, so that only the parsed data is left."""
     return request._read_started and not hasattr(request, "_body")
 
 
@@ -155,7 +154,7 @@ def parse(request: Any) -> None:
 def is_form(request: Any) -> bool:
     """Whether the body is a form that the request's framework parses."""
     plain = http_request(request)
-    # Plain Django does for POST only.
+    # Plain Django parses forms for POST only.
     return plain.content_type in _FORMS and (is_rest_framework(request) or plain.method == "POST")
 
 
@@ -175,18 +174,18 @@ def _body_parts(request: Any, leave_out: frozenset[str]) -> Iterator[bytes]:
 
 
 def _is_cut(request: Any) -> bool:
-    """Whether the connection broke before the whole body was here.
+    """Whether the connection broke before the whole body had arrived.
 
-    Neither servers nor Django complain, and the half would bind the key.
+    Neither servers nor Django report that, and the key would belong to half a body.
     """
     announced = request.META.get("CONTENT_LENGTH") or "0"
     if not announced.isdigit():
         return False
     if hasattr(request, "_body"):
         return len(request._body) < int(announced)
-    # Django's LimitedStream, where a parser read it.
-    came = getattr(getattr(request, "_stream", None), "_pos", None)
-    return request._read_started and came is not None and came < int(announced)
+    # A parser has read the stream, which is Django's LimitedStream.
+    received = getattr(getattr(request, "_stream", None), "_pos", None)
+    return request._read_started and received is not None and received < int(announced)
 
 
 def _query(request: HttpRequest) -> bytes:
@@ -194,20 +193,20 @@ def _query(request: HttpRequest) -> bytes:
     if not query:
         return b"[]"
     pairs = parse_qsl(query, keep_blank_values=True)
-    # By name only: the order of one name's values is what they mean.
+    # Sorted by name only, because the order of a name's values carries meaning.
     return json.dumps(sorted(pairs, key=itemgetter(0))).encode()
 
 
 def head_of(request: HttpRequest) -> tuple[bytes, ...]:
-    """All that a request asks for but for its body: method, path and query."""
+    """The parts of a request without its body: method, path and query."""
     return (request.method or "").encode(), request.path.encode(), _query(request)
 
 
 def fingerprint_of(request: HttpRequest, policy: Policy) -> bytes:
-    """What is asked, as 32 bytes.
+    """The fingerprint of a request, 32 bytes.
 
-    Raises whatever parsing an unparsable form raises (a 400 in Django, 400 or 415 in REST
-    framework), and BadRequest for a body shorter than announced.
+    Raises what parsing an invalid form raises (it becomes a 400 in Django, 400 or 415 in REST
+    framework), and BadRequest for a body shorter than its Content-Length.
     """
     digest = _fingerprint_of(request, policy)
     if _is_cut(http_request(request)):

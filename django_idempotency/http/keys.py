@@ -1,6 +1,6 @@
-"""Who asks, and for what intent: a request's key and scope, or a named error.
+"""A request's key and scope; together they identify the record.
 
-The key is the caller's; the scope is ours. Together they name the record.
+The caller makes the key, the layer derives the scope. An invalid key raises its error here.
 """
 
 import functools
@@ -19,26 +19,26 @@ from ..exceptions import KeyInvalidError, KeyMissingError
 from ..policy import Policy
 from .requests import form_fields, http_request
 
-# RFC 9651, 3.3.3: a String is printable ASCII between quotes; only the quote and the backslash
-# are escaped, and both must be.
+# RFC 9651, 3.3.3: a String is printable ASCII between quotes, in which quotes and backslashes must
+# be escaped, and nothing else may be.
 _QUOTED = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"')
 _ESCAPED = re.compile(r"\\(.)")
 #: The longest key.
 MAX_LENGTH = 255
 _VISIBLE = re.compile(rf"[!-~]{{1,{MAX_LENGTH}}}")
-# Servers join repeated header lines with commas; a bare key with one is a list, with a semicolon
-# it carries parameters.
+# Servers join repeated header lines with commas, so a bare key with a comma is a list; one with a
+# semicolon has parameters.
 _NOT_IN_BARE = frozenset(',;"')
-#: What a header's value looks like, bare or quoted; for other languages (ECMA 262), too.
+#: What a header's value looks like, bare or quoted; valid in Python and in ECMA 262.
 PATTERN = r'^([!#-+\--:<-~]+|"([!#-\[\]-~]|\\["\\])+")$'
-# 16 characters of the poorest usual alphabet (hexadecimal) are 64 bits: not to be guessed.
+# 16 characters of the smallest usual alphabet (hexadecimal) are 64 bits, too many to guess.
 _SECRET_LENGTH = 16
 _SCOPE_LENGTH = 255
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key, and the headers it came in as the client wrote them (none where it came otherwise)."""
+    """A key, and the headers that it came in as the client wrote them, if it came in headers."""
 
     value: str
     headers: tuple[tuple[str, str], ...] = ()
@@ -95,9 +95,9 @@ def _sent_key(request: HttpRequest, policy: Policy) -> Key | None:
 
 
 def read_key(request: HttpRequest, policy: Policy) -> Key | None:
-    """The request's key, or None when it brings none, or keys are switched off.
+    """The request's key; None if it has none, or if protection is switched off.
 
-    Raises KeyInvalidError, and KeyMissingError where the policy requires one.
+    Raises KeyInvalidError, and KeyMissingError if the policy requires a key.
     """
     if not conf.enabled():
         return None
@@ -108,7 +108,7 @@ def read_key(request: HttpRequest, policy: Policy) -> Key | None:
 
 
 def _kind(user: Any) -> str:
-    """Empty for the project's users; other kinds of principals count their primary keys anew."""
+    """Empty for the project's users; other kinds of principals may have the same primary keys."""
     meta = getattr(user, "_meta", None)
     label = meta.concrete_model._meta.label if meta else type(user).__qualname__
     return "" if label == settings.AUTH_USER_MODEL else f"{label}:"
@@ -116,7 +116,7 @@ def _kind(user: Any) -> str:
 
 def _of_user(request: HttpRequest) -> str | None:
     user = getattr(request, "user", None)
-    # A user object without a primary key (made from a token, say) cannot tell callers apart.
+    # User objects without a primary key (made from a token, for example) are all alike.
     if user is None or not user.is_authenticated or user.pk is None:
         return None
     return f"user:{_kind(user)}{user.pk}"
@@ -143,11 +143,11 @@ def _of_anyone(key: str) -> str:
 
 
 def scope_of(request: HttpRequest, policy: Policy, key: str) -> str:
-    """Who asks, as text of 1 to 255 characters; raises KeyInvalidError for a guessable secret."""
+    """The caller as 1 to 255 characters; raises KeyInvalidError for a guessable anonymous key."""
     if policy.scope is None:
         return _of_user(request) or _of_credential(request) or _of_anyone(key)
     scope = cast(object, policy.scope(request))
-    # A tenant that is None would be everybody's.
+    # A scope of None would be shared by all callers.
     if not (isinstance(scope, str) and 0 < len(scope) <= _SCOPE_LENGTH):
         raise TypeError(f"scope must return a str of 1 to {_SCOPE_LENGTH} characters: {scope!r}")
     return scope

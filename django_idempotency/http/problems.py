@@ -1,7 +1,7 @@
-"""How a refusal reaches the client: problem details, a page for people, or the project's own way.
+"""How a refusal reaches the client: as problem details, as a page, or in the project's own format.
 
-Plain Django answers here; REST framework's views raise, so that the project's exception handler
-has the last word.
+Plain Django's views answer with what is made here. REST framework's views raise an exception, so
+that the project's exception handler decides.
 """
 
 from typing import Any
@@ -26,8 +26,8 @@ _PAGE = "django_idempotency/error.html"
 class IdempotencyAPIException(APIException):
     """An IdempotencyError on its way through REST framework's exception handler.
 
-    ``status_code``, ``detail.code`` and ``wait`` (seconds, for Retry-After) are the error's own,
-    and ``error`` is the error, whose ``title`` and ``remedy`` a handler may want.
+    ``status_code``, ``detail.code`` and ``wait`` (seconds, for Retry-After) are the error's.
+    ``error`` is the error itself, for handlers that want its ``title`` and ``remedy``.
     """
 
     def __init__(self, error: IdempotencyError) -> None:
@@ -58,7 +58,7 @@ def problem_details(error: IdempotencyError) -> dict[str, Any]:
 
 
 def _page(request: HttpRequest, problem: dict[str, Any]) -> HttpResponse | None:
-    """The refusal for a person; None where the project has no templates."""
+    """The refusal as a page; None if the project cannot load the package's templates."""
     try:
         template = loader.get_template(_PAGE)
     except TemplateDoesNotExist:
@@ -80,7 +80,7 @@ def answer(request: HttpRequest, error: IdempotencyError, *, is_page: bool) -> H
 def problem_response(
     request: HttpRequest, error: IdempotencyError, *, is_form: bool
 ) -> HttpResponse:
-    """The refusal as RFC 9457 problem details, or as a page where a person is looking."""
+    """The refusal as a page for a form or a browser, or as RFC 9457 problem details."""
     response = answer(request, error, is_page=is_form or _prefers_page(request))
     patch_vary_headers(response, ["Accept"])
     return response

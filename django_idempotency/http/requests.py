@@ -1,16 +1,55 @@
 """The request as Django made it, whichever request object a view was handed."""
 
+from collections.abc import Collection
+from dataclasses import dataclass, field
 from typing import Any
 
 from django.http import HttpRequest
 
-#: The form field that carries the key, where nobody names another.
+from ..policy import Options
+
+#: The form field that carries the key, unless the view names another.
 KEY_FIELD = "idempotency_key"
+_STATE = "_idempotency"
+
+
+@dataclass(frozen=True, slots=True)
+class OuterDoor:
+    """A door around the callback of a view class, which this request has come through.
+
+    ``apart`` are the aliases that the project keeps out of ATOMIC_REQUESTS there.
+    """
+
+    cls: type[Any]
+    options: Options
+    apart: Collection[str]
+
+
+@dataclass(slots=True)
+class RequestState:
+    """What the package knows of one request, and keeps on Django's request object."""
+
+    outer_doors: list[OuterDoor] = field(default_factory=list)
+    #: The view instance whose handler is covered already.
+    entered: object = None
+    #: The operation of Ninja's that has let the request pass its own checks.
+    checked: object = None
+    #: What a completer goes on with (``durable.envelopes.Resumption``); None for a client.
+    resumption: object = None
+
+
+def state_of(request: Any) -> RequestState:
+    """The state of this request, which is made when it is first asked for."""
+    attributes = vars(http_request(request))
+    if _STATE not in attributes:
+        attributes[_STATE] = RequestState()
+    state: RequestState = attributes[_STATE]
+    return state
 
 
 def http_request(request: Any) -> HttpRequest:
     """Django's own request: REST framework's Request is a wrapper around it."""
-    wrapped: HttpRequest = getattr(request, "_request", request)
+    wrapped: HttpRequest = request._request if is_rest_framework(request) else request
     return wrapped
 
 

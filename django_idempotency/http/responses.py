@@ -1,7 +1,7 @@
-"""What becomes of a view's response: kept, thrown away, taken apart, put together again.
+"""A view's response: what it decides, what is stored of it, and the replay made from that.
 
-:func:`verdict` says what it means for the transaction and the key; :func:`stored` takes the
-lasting parts; :func:`replay` makes the same reply of them.
+:func:`verdict` decides about the transaction and the key, :func:`stored` takes the lasting parts,
+:func:`replay` makes the same reply again.
 """
 
 from dataclasses import replace
@@ -19,7 +19,7 @@ from ..exceptions import StreamingResponseError
 from ..policy import Policy
 from ..storage.values import StoredResponse
 
-#: Statuses that say "not like this" or "not now": the client may mend the request or come back.
+#: Statuses after which the client may correct the request or try again later.
 NO_OUTCOME = frozenset(
     (
         *(400, 401, 403, 405, 406, 408, 409, 412, 413, 415),
@@ -30,8 +30,8 @@ NO_OUTCOME = frozenset(
 REPLAYED_HEADER = "Idempotent-Replayed"
 BODY_HEADER = "Idempotent-Body"
 
-# Cookies are the first caller's session; the rest belongs to one connection or one moment
-# (RFC 9110, 7.6.1).
+# Cookies belong to the first caller's session, the rest to one connection or one moment (RFC 9110,
+# 7.6.1).
 _NEVER_STORED = frozenset(
     (
         *("set-cookie", "date", "connection", "keep-alive", "proxy-authenticate"),
@@ -50,7 +50,7 @@ class Verdict(Enum):
     KEEP = auto()
     #: Commit the writes, free the key.
     RELEASE = auto()
-    #: Undo the writes, free the key.
+    #: Roll the writes back, free the key.
     ROLL_BACK = auto()
 
 
@@ -59,7 +59,7 @@ def _is_form_with_errors(value: object) -> bool:
 
 
 def is_outcome(response: HttpResponseBase) -> bool:
-    """Whether the response settles the intent, by status and by being no re-rendered form."""
+    """Whether the response is an outcome: neither a status of NO_OUTCOME nor a form with errors."""
     if response.status_code in NO_OUTCOME:
         return False
     context = response.context_data if isinstance(response, SimpleTemplateResponse) else None
@@ -67,8 +67,8 @@ def is_outcome(response: HttpResponseBase) -> bool:
 
 
 def verdict(response: HttpResponseBase, wish: Verdict | None, policy: Policy) -> Verdict:
-    """What becomes of the response; ``wish`` is what the view asked of its operation."""
-    # REST framework marks what its handler made of an exception.
+    """The verdict on a response; ``wish`` is the verdict that the view asked for, if any."""
+    # REST framework marks responses that its handler made from an exception.
     if getattr(response, "exception", False) or wish is Verdict.ROLL_BACK:
         return Verdict.ROLL_BACK
     if wish is Verdict.KEEP:
@@ -82,7 +82,7 @@ def verdict(response: HttpResponseBase, wish: Verdict | None, policy: Policy) ->
 
 
 def refuse_streams(response: HttpResponseBase) -> None:
-    """Raise StreamingResponseError for a body that can be sent once only."""
+    """Raise StreamingResponseError for a body that can be sent only once."""
     if response.streaming and not isinstance(response, FileResponse):
         raise StreamingResponseError(
             f"{type(response).__name__} cannot be repeated, so a covered view must not return it."
@@ -113,9 +113,9 @@ def _body(response: HttpResponseBase, limit: int) -> bytes | None:
 def stored(
     response: HttpResponseBase, limit: int, *, language: str | None = None
 ) -> StoredResponse:
-    """The lasting parts of a rendered response; a body of more than ``limit`` bytes is not one.
+    """The parts of a rendered response to store; a body of more than ``limit`` bytes is left out.
 
-    ``language`` is what it is written in, where the response itself does not say so.
+    ``language`` is the language of its texts, in case the response has no Content-Language.
     """
     headers = [
         (name, value) for name, value in response.items() if name.lower() not in _NEVER_STORED
@@ -126,7 +126,7 @@ def stored(
 
 
 def redacted(saved: StoredResponse, policy: Policy) -> StoredResponse:
-    """What may be stored of a response, by the project's own judgement; raises what that raises."""
+    """What the project's ``redact`` allows to store of a response; its exceptions pass through."""
     if policy.redact is None:
         return saved
     kept = policy.redact(saved)
@@ -153,7 +153,7 @@ def replay(saved: StoredResponse) -> HttpResponse:
 
 
 def encoded(stored: StoredResponse) -> StoredResponse:
-    """The same response with its body as it is to be stored."""
+    """The same response with its body encoded for the database."""
     if stored.body is None or not configured():
         return stored
     body, names = encode(stored.body)
@@ -161,7 +161,7 @@ def encoded(stored: StoredResponse) -> StoredResponse:
 
 
 def decoded(stored: StoredResponse) -> StoredResponse:
-    """The same response with its body as it was sent; raises UndecodableError."""
+    """The same response with its body decoded; raises UndecodableError."""
     if stored.body is None or not stored.codec:
         return stored
     return replace(stored, body=decode(stored.body, stored.codec), codec="")

@@ -1,1 +1,1 @@
-"""What people and clean-ups do to records."""
+"""What happens to records outside of requests: release, expire, resolve, delete, erase."""

@@ -1,4 +1,4 @@
-"""Clean-up and erasure: they go through the table in windows, and leave what is live alone."""
+"""Clean-up and erasure: both go through the table in windows and skip live records."""
 
 import sys
 import time
@@ -11,24 +11,23 @@ from typing import Any
 from django.db import router
 
 from ..models import IdempotencyRecord
-from ..replay_cache.replays import forget as forget_replays
-from ..replay_cache.replays import has_replays
+from ..replay_cache.replays import has_replays, invalidate
 from ..storage.upkeep import Upkeep
 
-#: Rows a statement: PostgreSQL needs 6 ms for them, so nobody waits long behind one.
+#: Rows deleted by one statement: PostgreSQL needs 6 ms for them, so nothing waits long for it.
 BATCH_SIZE = 2000
-# Without a pause, whoever commits meanwhile queues up behind the database's log. The busier the
-# database is, the longer a batch takes, and the more of a pause it needs.
-_PAUSE = 1 / 6
+# Without a pause, other commits queue up behind the database's log. The busier the database is,
+# the longer a batch takes, and the longer the pause has to be.
+_SHARE_OF_PAUSE = 1 / 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sweep:
-    """How a clean-up goes about it.
+    """The pace and the limits of a clean-up.
 
-    ``batch_size`` rows are deleted by one statement, with a pause of ``sleep`` between two (None: a
-    part of what the last one took), of those that expired at least ``older_than`` ago, and
-    ``limit`` rows at most.
+    One statement deletes ``batch_size`` rows, all of them together ``limit`` rows at most. Records
+    qualify that expired at least ``older_than`` ago. ``sleep`` is the pause between two statements;
+    None stands for a share of the time that the last one took.
     """
 
     batch_size: int = BATCH_SIZE
@@ -39,9 +38,9 @@ class Sweep:
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """What came of it: records that were deleted, and records in progress that are left.
+    """How many records were deleted, and how many are in progress with no live owner in sight.
 
-    Those are ``abandoned`` whose lease is over, and whose retention would be.
+    A record is ``abandoned`` when its lease is over, and its retention would be.
     """
 
     deleted: int = 0
@@ -51,17 +50,17 @@ class Swept:
         return Swept(self.deleted + other.deleted, self.abandoned + other.abandoned)
 
 
-#: What the figures count is the last week.
+#: The figures look back one week.
 COUNTS_KEPT = timedelta(days=8)
 
 
 def clean_up(
     store: Upkeep, sweep: Sweep, progress: Callable[[int], object] = lambda deleted: None
 ) -> Swept:
-    """Delete what answers no more, and counts that nobody asks for.
+    """Delete expired records, and counts that are too old for the figures.
 
-    Safe beside requests and beside itself: what somebody holds is left for the next time, as is
-    what expires meanwhile. ``progress`` hears of each batch.
+    Safe beside requests and beside another clean-up: locked records are left for the next time, as
+    are those that expire meanwhile. ``progress`` gets the number of records of each batch.
     """
     store.purge_counts(COUNTS_KEPT)
     swept = Swept()
@@ -81,17 +80,17 @@ def _since(began: float) -> timedelta:
 
 
 def _batches(store: Upkeep, sweep: Sweep) -> Iterator[Swept]:
-    # Each batch begins where the last one ended: what a scan meets before that is index entries of
-    # deleted rows, batch by batch more of them, until the database has cleaned up itself.
+    # Each batch begins where the last one ended: a scan from the beginning would meet the index
+    # entries of all rows deleted so far, until the database removes them.
     low: Any = store.dialect.beginning
     until, left = store.moment(sweep.older_than), sweep.limit or sys.maxsize
-    # Most projects have none, and need not be asked batch by batch.
+    # Most projects have no steps or envelopes; then the batches need not delete any.
     parts = store.has_parts()
     while low is not None and left > 0:
         began, size = time.monotonic(), min(sweep.batch_size, left)
         edge = store.edge(low, until, size)
         high = until if edge is None else edge
-        # Records that expire in the same moment as the last one belong to the window, too.
+        # Records that expire at the same moment as the last one belong to the window, too.
         most = min(2 * size, left)
         deleted = store.purge(low, high, most, parts=parts)
         if not (deleted or parts) and (parts := store.has_parts()):
@@ -102,17 +101,17 @@ def _batches(store: Upkeep, sweep: Sweep) -> Iterator[Swept]:
         if deleted < most:
             low = edge
         if low is not None:
-            _pause(_since(began) * _PAUSE if sweep.sleep is None else sweep.sleep)
+            _pause(_since(began) * _SHARE_OF_PAUSE if sweep.sleep is None else sweep.sleep)
 
 
 def clean_up_as_task(using: str, batch_size: int, limit: int | None) -> int:
-    """What a task queue calls; ``using`` may be empty. How many records it were."""
+    """Clean up one database, the router's if ``using`` is empty; returns how many were deleted."""
     alias = using or router.db_for_write(IdempotencyRecord)
     return clean_up(Upkeep(alias), Sweep(batch_size=batch_size, limit=limit)).deleted
 
 
-class NotForgottenError(Exception):
-    """Records are erased, and the replay cache has not said that their entries count no more."""
+class NotInvalidatedError(Exception):
+    """The records are erased, but the replay cache has not confirmed that it dropped them."""
 
     def __init__(self, erased: int) -> None:
         super().__init__(erased)
@@ -130,25 +129,24 @@ def erase(
     batch_size: int = 1000,
     sleep: timedelta = timedelta(),
 ) -> int:
-    """Wipe what one caller's finished records say; how many it were.
+    """Erase the contents of one caller's finished records; returns how many there were.
 
-    A used key is then refused with 410 until its retention is over. With ``forget`` nothing is
-    left, and the key runs anew. Records in progress, and those somebody holds, stay as they are.
-    Raises NotForgottenError when that is done, and the replay cache may still answer.
+    A used key is then refused with 410 until its retention is over. With ``forget`` the records are
+    deleted, and the key runs anew. Records in progress and locked records stay as they are. Raises
+    NotInvalidatedError when the records are erased but the replay cache may still answer.
     """
     low: Any = store.dialect.uuid(_FIRST)
     last = store.dialect.uuid(_LAST)
-    total, is_forgotten = 0, True
+    total, is_invalidated = 0, True
     while low is not None:
         edge = store.scope_edge(scope, low, batch_size)
         high = last if edge is None else edge
-        cached = store.ids_of(scope, low, high) if has_replays() else []
-        total += (
-            store.forget(scope, low, high, batch_size) if forget else store.erase(scope, low, high)
-        )
-        is_forgotten &= forget_replays(store.alias, cached)
+        window = (scope, low, high)
+        cached = store.ids_of(*window) if has_replays() else []
+        total += store.delete_scope(*window, batch_size) if forget else store.erase_scope(*window)
+        is_invalidated &= invalidate(store.alias, cached)
         low = edge
         _pause(sleep)
-    if not is_forgotten:
-        raise NotForgottenError(total)
+    if not is_invalidated:
+        raise NotInvalidatedError(total)
     return total

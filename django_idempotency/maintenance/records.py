@@ -1,7 +1,7 @@
-"""What people and clean-ups do to records: expire, release, delete, clean up, erase.
+"""Release, expire and delete single records.
 
-Each is one guarded statement, so that a request which comes at the same moment is never disturbed:
-what is live is left alone, and the answer says why.
+Each is a guarded statement, so it never disturbs a request that comes at the same moment: a live
+record stays as it is, and the result says why.
 """
 
 import uuid
@@ -15,14 +15,14 @@ from django.utils.translation import gettext_lazy as _
 
 from ..models import IdempotencyRecord, Status
 from ..monitoring.events import Kind, tell
-from ..protocol.claims import seems_dead
-from ..replay_cache.replays import forget as forget_replays
+from ..protocol.rules import seems_dead
+from ..replay_cache.replays import invalidate
 from ..storage.upkeep import Upkeep
 from ..storage.values import Found
 
 
 class Released(Enum):
-    """What came of the wish to release a record."""
+    """Whether a record was released, or why not."""
 
     DONE = "done"
     GONE = "gone"
@@ -32,7 +32,7 @@ class Released(Enum):
 
     @property
     def reason(self) -> str | Promise:
-        """The same in words, for a person."""
+        """The result in words, for a person."""
         return _REASONS[self]
 
 
@@ -45,7 +45,7 @@ _REASONS: dict[Released, str | Promise] = {
     ),
     Released.ALIVE: _("Its owner lives, or began just now."),
 }
-#: What ``error`` says of a record that was released by hand.
+#: The ``error`` of a record that was released by hand.
 BY_HAND = "ReleasedByHand"
 
 
@@ -60,9 +60,9 @@ def _refusal(found: Found | None, store: Upkeep) -> Released | None:
 
 
 def release(store: Upkeep, record: uuid.UUID, *, dry_run: bool = False) -> Released:
-    """Free a key whose owner is dead; a live one keeps it.
+    """Free a key whose owner is dead; a live owner keeps its key.
 
-    A ``dry_run`` says what its age and its lease say, and does not ask for the owner's lock.
+    A ``dry_run`` judges by the claim's age and lease only, and does not try the owner's lock.
     """
     found = store.read(record)
     refusal = _refusal(found, store)
@@ -72,40 +72,40 @@ def release(store: Upkeep, record: uuid.UUID, *, dry_run: bool = False) -> Relea
         return Released.DONE
     if not store.free(record, found, BY_HAND):
         return Released.ALIVE
-    forget_replays(store.alias, [record])
+    invalidate(store.alias, [record])
     tell_of(Kind.RELEASED, store, [record], error=BY_HAND)
     return Released.DONE
 
 
 @dataclass(frozen=True, slots=True)
 class Expired:
-    """Records that answer no more; whether the replay cache has said so, if there is one.
+    """The records that have expired, and whether the replay cache confirmed that it dropped them.
 
-    Otherwise it may answer in their stead for as long as ``IDEMPOTENCY_CACHE_MAX_AGE``.
+    Without its confirmation it may replay them for as long as ``IDEMPOTENCY_CACHE_MAX_AGE``.
     """
 
     ids: list[uuid.UUID]
-    is_forgotten: bool
+    is_invalidated: bool
 
 
 def expire(store: Upkeep, records: Iterable[uuid.UUID]) -> Expired:
-    """Let finished records answer no more; those for which that is new."""
+    """Finished records expire now; returns those that had not expired before."""
     done = [record for record in records if store.expire(record)]
-    # After their COMMIT: who looks into the database from now on sees it.
-    is_forgotten = forget_replays(store.alias, done)
+    # After the COMMIT, so that a request that fills the cache from now on reads the new state.
+    is_invalidated = invalidate(store.alias, done)
     tell_of(Kind.EXPIRED, store, done)
-    return Expired(done, is_forgotten)
+    return Expired(done, is_invalidated)
 
 
 def tell_of(kind: Kind, store: Upkeep, ids: list[uuid.UUID], **details: Any) -> None:
-    """Tell what happened to these records."""
+    """Count, log and signal what happened to these records."""
     records = IdempotencyRecord.objects.using(store.alias).filter(pk__in=ids)
     for record in records.only("id", "scope", "key", "method", "path"):
         tell(kind, store.alias, record, **details)
 
 
 def delete(store: Upkeep, records: Iterable[uuid.UUID]) -> list[uuid.UUID]:
-    """Delete those of the records that answer no more, and that nobody holds."""
+    """Delete those of the records that have expired and are not locked; returns their ids."""
     done = [record for record in records if store.delete(record)]
-    forget_replays(store.alias, done)
+    invalidate(store.alias, done)
     return done

@@ -1,7 +1,7 @@
-"""What a person found out about a call that nobody else could tell of, on the record.
+"""A person records how a step ended, where no program could know.
 
-It is one transaction that holds the record, so that a request which comes at the same moment finds
-the step as it was, or as it is now.
+One transaction locks the record meanwhile, so a request that comes at the same moment finds the
+step either in doubt or resolved.
 """
 
 import uuid
@@ -19,30 +19,30 @@ from django.utils.translation import gettext_lazy as _
 from ..codecs import encode
 from ..models import IdempotencyRecord, IdempotencyStep, Status, StepStatus, UtcNow
 from ..monitoring.events import Kind
-from ..protocol.claims import seems_dead
+from ..protocol.rules import seems_dead
 from ..storage.upkeep import Upkeep
 from ..storage.values import Found
 from .records import BY_HAND, tell_of
 
-#: What ``error`` says of a step whose outcome a person told.
-SETTLED_BY_HAND = "SettledByHand"
-#: Those whose outcome nobody knows once their attempt is over.
+#: The ``error`` of a step whose outcome a person recorded.
+RESOLVED_BY_HAND = "ResolvedByHand"
+#: The statuses whose outcome is unknown once the attempt is over.
 IN_DOUBT = (StepStatus.STARTED, StepStatus.UNKNOWN)
-# SQLite has one lock for everything: whoever holds it need not be this record's owner.
+# SQLite has one lock for all writers, so the one that holds it need not be this record's owner.
 _WRITER_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
-    """A step whose outcome nobody knows, as a person saw it: its primary key, and its runs."""
+    """A step in doubt as the person saw it: its primary key, and how often it had run."""
 
     record: uuid.UUID
     step: int
     attempt: int
 
 
-class Settled(Enum):
-    """What came of the wish to say how a step ended."""
+class Resolved(Enum):
+    """Whether a step was resolved, or why not."""
 
     DONE = "done"
     GONE = "gone"
@@ -52,58 +52,59 @@ class Settled(Enum):
 
     @property
     def reason(self) -> str | Promise:
-        """The same in words, for a person."""
-        return _SETTLED_REASONS[self]
+        """The result in words, for a person."""
+        return _REASONS[self]
 
 
-_SETTLED_REASONS: dict[Settled, str | Promise] = {
-    Settled.DONE: _("It is settled."),
-    Settled.GONE: _("There is no such step any more."),
-    Settled.FINISHED: _("Its operation is finished."),
-    Settled.CERTAIN: _("Its outcome is known by now, or it has been run again since."),
-    Settled.RUNNING: _("Somebody runs its operation, or is still trusted to."),
+_REASONS: dict[Resolved, str | Promise] = {
+    Resolved.DONE: _("It is settled."),
+    Resolved.GONE: _("There is no such step any more."),
+    Resolved.FINISHED: _("Its operation is finished."),
+    Resolved.CERTAIN: _("Its outcome is known by now, or it has been run again since."),
+    Resolved.RUNNING: _("Somebody runs its operation, or is still trusted to."),
 }
 
 
-def settle(store: Upkeep, doubt: Doubt, *, output: bytes | None) -> Settled:
-    """Record what a person found out about a step, while nobody runs its operation.
+def resolve(store: Upkeep, doubt: Doubt, *, output: bytes | None) -> Resolved:
+    """Record what a person found out about a step, unless its operation is running.
 
-    With ``output``, in JSON, it was done and had that result; without, it was not done, and the
-    next attempt runs it. An owner that is dead is released as :func:`release` does it.
+    ``output`` is the step's result in JSON; None says that the step was not done, and the next
+    attempt runs it. The claim of a dead owner is released, as by
+    :func:`~django_idempotency.maintenance.records.release`.
     """
     found = store.read(doubt.record)
     if found is None:
-        return Settled.GONE
+        return Resolved.GONE
     if found.status is Status.COMPLETED:
-        return Settled.FINISHED
+        return Resolved.FINISHED
     if found.status is Status.IN_PROGRESS and not seems_dead(found, store.dialect.grace):
-        return Settled.RUNNING
+        return Resolved.RUNNING
     try:
         with _briefly(store):
-            _hold(store, doubt.record, found)
-            _tell_outcome(store, doubt, _outcome(output))
+            _lock(store, doubt.record, found)
+            _record(store, doubt, _outcome(output))
     except _RefusedError as refusal:
-        return refusal.settled
+        return refusal.resolved
     except DatabaseError as error:
         if not (store.dialect.is_locked(error) or store.dialect.is_lost(error)):
             raise
-        return Settled.RUNNING
+        return Resolved.RUNNING
     if found.status is Status.IN_PROGRESS:
         tell_of(Kind.RELEASED, store, [doubt.record], error=BY_HAND)
-    return Settled.DONE
+    return Resolved.DONE
 
 
 class _RefusedError(Exception):
-    """Nothing is to be written; what was is rolled back."""
+    """Rolls the transaction back; ``resolved`` says why."""
 
-    def __init__(self, settled: Settled) -> None:
-        super().__init__(settled)
-        self.settled = settled
+    def __init__(self, resolved: Resolved) -> None:
+        super().__init__(resolved)
+        self.resolved = resolved
 
 
 def _outcome(output: bytes | None) -> dict[str, Any]:
-    """The columns of a settled step."""
-    common = {"error": SETTLED_BY_HAND, "completed_at": None}
+    """The columns of a resolved step."""
+    common = {"error": RESOLVED_BY_HAND, "completed_at": None}
     if output is None:
         return common | {"status": StepStatus.RETRYING}
     encoded, codec = encode(output)
@@ -113,8 +114,8 @@ def _outcome(output: bytes | None) -> dict[str, Any]:
 
 @contextmanager
 def _briefly(store: Upkeep) -> Iterator[None]:
-    """A transaction that waits for nobody who holds the record."""
-    # Where rows are locked it is a statement that waits, else the transaction as it begins.
+    """A transaction that does not wait for a locked record."""
+    # Where there are row locks, the statement would wait; elsewhere, BEGIN would.
     waiting = nullcontext() if store.dialect.skips_locked else _waiting(store)
     with waiting, transaction.atomic(using=store.alias):
         yield
@@ -125,20 +126,20 @@ def _waiting(store: Upkeep) -> AbstractContextManager[None]:
     return store.dialect.waiting(store.connection, seconds)
 
 
-def _hold(store: Upkeep, record: uuid.UUID, found: Found) -> None:
-    """Keep everybody from running it until the transaction ends, if it is as ``found``."""
+def _lock(store: Upkeep, record: uuid.UUID, found: Found) -> None:
+    """Lock the record until the transaction ends, if it is still as ``found``."""
     if found.status is Status.IN_PROGRESS:
-        is_ours = store.free(record, found, BY_HAND)
+        is_locked = store.free(record, found, BY_HAND)
     else:
         records = IdempotencyRecord.objects.using(store.alias)
         same = records.filter(pk=record, token=found.token, status=found.status)
         with _waiting(store):
-            is_ours = same.update(error=F("error")) == 1
-    if not is_ours:
-        raise _RefusedError(Settled.RUNNING)
+            is_locked = same.update(error=F("error")) == 1
+    if not is_locked:
+        raise _RefusedError(Resolved.RUNNING)
 
 
-def _tell_outcome(store: Upkeep, doubt: Doubt, outcome: Mapping[str, Any]) -> None:
+def _record(store: Upkeep, doubt: Doubt, outcome: Mapping[str, Any]) -> None:
     steps = IdempotencyStep.objects.using(store.alias).filter(pk=doubt.step, record=doubt.record)
     if not steps.filter(attempt=doubt.attempt, status__in=IN_DOUBT).update(**outcome):
-        raise _RefusedError(Settled.CERTAIN if steps.exists() else Settled.GONE)
+        raise _RefusedError(Resolved.CERTAIN if steps.exists() else Resolved.GONE)

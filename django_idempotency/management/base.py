@@ -1,4 +1,4 @@
-"""What the commands share: the database they work on, and answers for people and for programs."""
+"""What the commands share: the database option, types of arguments, and answers in text or JSON."""
 
 import argparse
 import json
@@ -16,7 +16,7 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks
 
 
 def duration(text: str) -> timedelta:
-    """``90s``, ``15m``, ``12h``, ``7d`` or ``2w``; a bare number is seconds."""
+    """The duration in ``90s``, ``15m``, ``12h``, ``7d`` or ``2w``; a bare number means seconds."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw]?)", text)
     if found is None:
         raise argparse.ArgumentTypeError(f"{text!r} is none of 90s, 15m, 12h, 7d, 2w")
@@ -24,41 +24,41 @@ def duration(text: str) -> timedelta:
 
 
 def positive(text: str) -> int:
-    """A whole number from 1."""
+    """The whole number in an argument, which must be 1 or more."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
     return int(text)
 
 
 def name(text: str) -> str:
-    """Anything but nothing."""
+    """The argument itself, which must not be empty."""
     if not text:
         raise argparse.ArgumentTypeError("must not be empty")
     return text
 
 
 class _HelpFormatter(DjangoHelpFormatter):
-    """Keeps the lines of what has lines."""
+    """Keeps the line breaks of texts that have several lines."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         return text if "\n" in text else super()._fill_text(text, width, indent)
 
 
 class RecordsCommand(BaseCommand):
-    """A command for the records of one database; ``codes`` says what its exit codes mean."""
+    """A command for the records of one database; ``codes`` explains its exit codes."""
 
     codes: Mapping[int, str] = {}
     changes = True
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
-        """The exit codes stand at the end of ``--help``."""
+        """A parser whose ``--help`` ends with the exit codes."""
         codes = {0: "done", **self.codes, 2: "wrong arguments"}
         lines = [f"  {code}  {codes[code]}" for code in sorted(codes)]
         kwargs |= {"epilog": "\n".join(["exit codes:", *lines]), "formatter_class": _HelpFormatter}
         return super().create_parser(prog_name, subcommand, **kwargs)
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Database and format, and whether to change anything."""
+        """Add ``--database``, ``--format`` and, for commands that change records, ``--dry-run``."""
         default = router.db_for_write(IdempotencyRecord)
         parser.add_argument(
             "--database",
@@ -73,7 +73,7 @@ class RecordsCommand(BaseCommand):
             parser.add_argument("--dry-run", action="store_true", help="say what would be done")
 
     def answer(self, text: str, options: Mapping[str, Any], **facts: Any) -> None:
-        """Write ``text``, or the facts as JSON."""
+        """Write ``text``, or the facts as JSON, as ``--format`` says."""
         if options["format"] == "json":
             facts = {"database": options["database"], **facts}
             text = json.dumps(facts, indent=2)

@@ -1,4 +1,4 @@
-"""How far a command is: a bar on a terminal, where tqdm is installed (the extra ``progress``)."""
+"""The progress of a command: a bar on a terminal with tqdm (the extra ``progress``), or lines."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -13,20 +13,20 @@ else:
 
 
 def has_bar() -> bool:
-    """Whether somebody would see one."""
+    """Whether tqdm is installed and the output goes to a terminal."""
     return _IS_INSTALLED and sys.stderr.isatty()
 
 
 @contextmanager
 def bar(total: int) -> Iterator[Callable[[int], object]]:
-    """A bar that advances by so many records, and is gone at the end."""
+    """A bar that disappears at the end; yields the function that advances it."""
     with tqdm(total=total, unit=" records", file=sys.stderr, leave=False) as shown:
         yield shown.update
 
 
 @contextmanager
 def lines(write: Callable[[str], object]) -> Iterator[Callable[[int], object]]:
-    """A line for each batch."""
+    """A line for each batch; yields the function that counts and writes it."""
     done = 0
 
     def advance(records: int) -> None:

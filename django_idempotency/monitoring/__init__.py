@@ -1,1 +1,1 @@
-"""What happened to keys: logged, counted, exported."""
+"""Events of keys, logged, counted, sent as signals and exported; and figures of the records."""

@@ -1,8 +1,8 @@
-"""How often what happened, for the dashboard: counted in memory, written when requests are over.
+"""Counts of events for the dashboard: kept in memory, and written after requests.
 
-:func:`count` adds to a number of this process. After a request has been answered, at most every
-:data:`INTERVAL_SECONDS`, the sums become new rows of the minute; whoever reads adds up. Nobody
-waits for anybody, and a process that is killed loses what it has not written.
+:func:`count` adds to a number in this process. After a request has been answered, at most every
+:data:`INTERVAL_SECONDS`, the numbers become new rows for the minute, which readers add up. So
+processes never wait for each other's rows, and a killed process loses what it has not written.
 """
 
 import logging
@@ -22,14 +22,14 @@ from ..storage.dialects import dialect_of
 
 logger = logging.getLogger("django_idempotency")
 
-#: Short enough to watch; and of a hundred processes ten write in a second.
+#: Short enough to watch the dashboard; a hundred processes then write ten times a second.
 INTERVAL_SECONDS = 10.0
-# The view that holds SQLite's one write lock may take long: better luck in ten seconds.
+# A view may hold SQLite's only write lock for long; the next try is ten seconds later.
 _LOCK_SECONDS = 0.1
 
 
 class _Minute(UtcNow):
-    """The present minute by the database's clock, as each stores a time, whatever its time zone."""
+    """The current minute by the database's clock, in the form in which it stores times."""
 
     def as_postgresql(self, compiler: Any, connection: Any, **context: Any) -> Any:
         template = "DATE_TRUNC('minute', STATEMENT_TIMESTAMP())"
@@ -45,13 +45,13 @@ class _Minute(UtcNow):
 
 
 class _Tally:
-    """What this process has counted and not written, by database and event."""
+    """The counts that this process has not written yet, by database and event."""
 
     def __init__(self) -> None:
         self.forget()
 
     def forget(self) -> None:
-        """Start at nothing; the lock is new because a fork copies one that another thread held."""
+        """Start at zero, with a new lock: a fork may have copied a lock that a thread held."""
         self._lock = threading.Lock()
         self._counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self._due = 0.0
@@ -66,7 +66,7 @@ class _Tally:
             self._counts[using][event] += 1
 
     def is_due(self) -> bool:
-        """Whether it is time to write; of several threads one is told so."""
+        """Whether it is time to write; True for only one of several threads."""
         now = time.monotonic()
         with self._lock:
             if not self._counts or now < self._due:
@@ -85,28 +85,28 @@ class _Tally:
 
 _tally = _Tally()
 if hasattr(os, "register_at_fork"):
-    # What the parent has counted, the parent writes.
+    # The parent's counts are written by the parent.
     os.register_at_fork(after_in_child=_tally.forget)
 
 
 def count(event: str, using: str) -> None:
-    """One more of these has happened to a record of this database; costs no I/O."""
+    """Add one to an event's count for a database; needs no I/O."""
     _tally.count(event, using)
 
 
 def flush() -> None:
-    """What this process has counted is written, or lost; what cannot be written yet is kept."""
+    """Write this process's counts; they are kept if the table is locked, lost on other errors."""
     for using in _tally.aliases():
         if not conf.keeps_statistics():
             _tally.take(using)
-        # A row of somebody else's transaction would wait for its COMMIT, or end with it.
+        # Inside a transaction the rows would be visible only after its COMMIT, or never.
         elif not connections[using].in_atomic_block:
             _write(using, _tally.take(using))
 
 
 def _write(using: str, counts: dict[str, int]) -> None:
     try:
-        with _impatient(using):
+        with _limited_wait(using):
             _insert(using, counts)
     except Error as error:
         if dialect_of(connections[using]).is_locked(error):
@@ -114,7 +114,7 @@ def _write(using: str, counts: dict[str, int]) -> None:
         else:
             _log_failure()
     finally:
-        # Django has done so for this request already, and would leave the connection open.
+        # Django has already closed this request's connections, so it will not close this one.
         connections[using].close_if_unusable_or_obsolete()
 
 
@@ -126,8 +126,8 @@ def _insert(using: str, counts: dict[str, int]) -> None:
     )
 
 
-def _impatient(using: str) -> AbstractContextManager[None]:
-    """Only on SQLite does an INSERT wait for anybody."""
+def _limited_wait(using: str) -> AbstractContextManager[None]:
+    """Limits how long an INSERT waits for other writers; only SQLite's INSERTs do."""
     dialect = dialect_of(connections[using])
     if dialect.skips_locked:
         return nullcontext()
@@ -135,19 +135,18 @@ def _impatient(using: str) -> AbstractContextManager[None]:
 
 
 def _log_failure() -> None:
-    """Once at a level that people see: a table that is missing is missing every ten seconds."""
+    """Log the first failure as a warning and the others, which come every ten seconds, as debug."""
     level = logging.DEBUG if _tally.has_failed else logging.WARNING
     _tally.has_failed = True
     logger.log(level, "idempotency counts could not be written, and are lost", exc_info=True)
 
 
 def _after_request(sender: type | None, **kwargs: Any) -> None:
-    # Django's test client, which is no handler of a server, sends None: the queries that a test
-    # counts are those of its view.
+    # Django's test client sends None. Tests that count queries should count those of the view only.
     if sender is not None and _tally.is_due():
         flush()
 
 
 def connect() -> None:
-    """Write after requests from now on."""
+    """Write the counts after requests from now on."""
     request_finished.connect(_after_request, dispatch_uid="django_idempotency.statistics")

@@ -1,6 +1,6 @@
-"""What happened to a key, told after the fact: it is counted, logged, and sent as a signal.
+"""What happened to a key is counted, logged and sent as a signal, after the fact.
 
-The protocol tells; who listens can neither delay a COMMIT nor break a request.
+A receiver can neither delay a COMMIT nor break a request.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ logger = logging.getLogger("django_idempotency.events")
 
 
 class Kind(StrEnum):
-    """What can happen; the signal of that name explains it."""
+    """The kinds of events; the signal of the same name explains each."""
 
     CLAIMED = "claimed"
     COMPLETED = "completed"
@@ -36,7 +36,7 @@ class Kind(StrEnum):
     EXPIRED = "expired"
 
 
-#: What stands in the log at which level; the rest is what every request does.
+#: The log levels of the events; those that every request causes are logged at DEBUG.
 _LEVELS = {
     Kind.REPLAYED: logging.INFO,
     Kind.CONFLICTED: logging.INFO,
@@ -44,17 +44,17 @@ _LEVELS = {
     Kind.MISMATCHED: logging.WARNING,
     Kind.TAKEN_OVER: logging.WARNING,
 }
-# Nothing was written: what they tell is true whatever becomes of the transaction around them.
+# These write nothing, so they are true even if the transaction around them is rolled back.
 _ONLY_READ = frozenset((Kind.REPLAYED, Kind.CONFLICTED, Kind.MISMATCHED))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """One thing that happened to one key.
+    """One event of one key.
 
-    ``attempt`` is which one it was, ``status`` that of the response, ``error`` the class of what
-    ended a failed attempt, or ``HTTP 503``; each only where there is one. ``using`` is the
-    record's database.
+    ``attempt`` is the attempt's number and ``status`` the response's, if there are any. ``error``
+    is the name of the exception's class that ended a failed attempt, or a text like ``HTTP 503``.
+    ``using`` is the record's database.
     """
 
     kind: Kind
@@ -75,7 +75,7 @@ class Event:
 
     @property
     def name(self) -> str:
-        """How it is counted: an attempt that failed apart from one without an outcome."""
+        """The name that it is counted by: failed attempts apart from those without an outcome."""
         return _name(self.kind, self.error)
 
 
@@ -92,7 +92,7 @@ def tell(
     status: int | None = None,
     error: str = "",
 ) -> None:
-    """Count what happened to one request's intent, or its record; log it, and send its signal."""
+    """Count, log and signal what happened to the record of an intent."""
     name = _name(kind, error)
     counts.count(name, using)
     level = logging.WARNING if name == "failed" else _LEVELS.get(kind, logging.DEBUG)
@@ -125,7 +125,7 @@ def listen(receiver: Callable[..., None], name: str) -> None:
 
 
 def _extra(event: Event) -> dict[str, Any]:
-    """The event for a log; a key is a secret where nobody is logged in."""
+    """The event for the log, by default without the key, which is an anonymous caller's secret."""
     extra = {**asdict(event), "kind": event.kind.value, "record_id": str(event.record_id)}
     return extra if conf.logs_keys() else {**extra, "key": event.key_hash}
 
@@ -136,7 +136,7 @@ def _send(event: Event) -> None:
     if not connections[event.using].in_atomic_block:
         send()
     elif event.kind in _ONLY_READ:
-        # A receiver's failing statement must not abort the transaction of somebody else.
+        # A receiver's failing statement must not abort the transaction around it.
         with transaction.atomic(using=event.using):
             send()
             transaction.set_rollback(is_doomed(event.using), using=event.using)

@@ -1,7 +1,7 @@
-"""Spans and counters for OpenTelemetry and a counter for Prometheus, where they are installed.
+"""Spans and a counter for OpenTelemetry, and a counter for Prometheus, where they are installed.
 
-Both are extras, and nothing has to be switched on: OpenTelemetry's API does nothing without an SDK,
-and the counter is in the Prometheus client's default registry, which the project exports anyway.
+Both are extras, and neither has to be switched on. OpenTelemetry's API does nothing without an SDK;
+Prometheus's counter is in its default registry, which projects export anyway.
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -32,10 +32,10 @@ else:
 
 
 def span() -> AbstractContextManager[Any]:
-    """The part of a request's trace in which its key is looked at and its view is run."""
+    """The span of a request's trace that holds the work on its key and its view."""
     if not _HAS_OPENTELEMETRY:
         return nullcontext()
-    # An exception here is the request's to report, and seldom an error of this package.
+    # The request's own span reports exceptions; they are seldom errors of this package.
     return trace.get_tracer(_NAME).start_as_current_span(
         "idempotency", record_exception=False, set_status_on_exception=False
     )

@@ -1,6 +1,6 @@
-"""How things stand with the records of one database, in figures for people and for monitoring.
+"""Figures of one database's records, and series of what happened, for people and for monitoring.
 
-Nothing is written. Each figure is by the database's clock.
+Nothing is written. Every time is taken from the database's clock.
 """
 
 from collections import defaultdict
@@ -17,8 +17,8 @@ from django.utils import timezone
 from ..models import IdempotencyCount, IdempotencyRecord, RecordQuerySet, Status, UtcNow
 from ..storage.dialects import Dialect, dialect_of
 
-#: Records beyond which PostgreSQL's own estimate is taken: to count a million takes it a fraction
-#: of a second, which is what a page may take.
+#: With more records than this, PostgreSQL's own estimates are taken: it counts a million in a
+#: fraction of a second, and a page should not take longer.
 LARGE = 1_000_000
 _TABLE = IdempotencyRecord._meta.db_table
 _IN_PROGRESS = Q(status=Status.IN_PROGRESS)
@@ -39,13 +39,13 @@ class EventCounts:
 class Figures:
     """The records of one database alias.
 
-    ``stale`` are in progress although their lease is over, and ``oldest_in_progress`` is how long
-    ago the first of those in progress was claimed. ``expired`` are finished, answer no more, and
-    wait for the clean-up; ``next_expiry`` is when the next will. ``table_bytes`` is the table with
-    its indexes, None where the database does not tell. ``events`` are counted by what happened.
+    ``stale`` records are in progress although their lease is over. ``oldest_in_progress`` is how
+    long ago the oldest claim in progress was made. ``expired`` records wait for the clean-up, and
+    ``next_expiry`` is the time until the next one expires. ``table_bytes`` is the size of the table
+    with its indexes, None if the database cannot say. ``events`` are the counts by event.
 
-    ``estimates`` names the figures that are the database's estimates, or that are a lower bound
-    because only the :data:`LARGE` records that expire first were looked at.
+    ``estimates`` names the figures that are the database's estimates, or lower bounds because only
+    the :data:`LARGE` records that expire first were counted.
     """
 
     using: str
@@ -69,8 +69,8 @@ class Figures:
 def figures(alias: str, *, exact: bool = False) -> Figures:
     """The figures of one database.
 
-    On PostgreSQL, figures of more than :data:`LARGE` records are estimates unless ``exact``;
-    everywhere else all records are counted, which takes as long as there are many.
+    On PostgreSQL, the figures of more than :data:`LARGE` records are estimates unless ``exact``.
+    Elsewhere all records are counted, which takes long if there are many.
     """
     dialect = dialect_of(connections[alias])
     records = IdempotencyRecord.objects.using(alias)
@@ -99,7 +99,7 @@ def _running() -> dict[str, Any]:
 
 
 def _bounded(records: RecordQuerySet, estimate: dict[str, int]) -> dict[str, Any]:
-    """What the index on ``expires_at`` can tell without a look at every record."""
+    """The figures that the index on ``expires_at`` gives without reading every record."""
     first = records.order_by("expires_at")[:LARGE]
     coming = records.exclude(_IN_PROGRESS).filter(expires_at__gt=UtcNow()).order_by("expires_at")
     expired = records.expired()[:LARGE].count()
@@ -118,7 +118,7 @@ def _bounded(records: RecordQuerySet, estimate: dict[str, int]) -> dict[str, Any
 
 
 def _estimate(alias: str, dialect: Dialect) -> dict[str, int]:
-    """Records by status, if they are so many that counting is no option."""
+    """The estimated number of records by status; empty if they are few enough to count."""
     if not dialect.estimate:
         return {}
     with connections[alias].cursor() as cursor:
@@ -156,13 +156,13 @@ _MINUTE = timedelta(minutes=1)
 
 @dataclass(frozen=True, slots=True)
 class Period:
-    """A time up to now, and the width of its steps."""
+    """A span of time that ends now, and the length of its steps."""
 
     span: timedelta
     step: timedelta
 
 
-#: Between 60 and 170 steps: as many bars as the eye can tell apart.
+#: Between 60 and 170 steps, as many bars as a chart can show.
 PERIODS = {
     "hour": Period(timedelta(hours=1), _MINUTE),
     "day": Period(timedelta(days=1), timedelta(minutes=15)),
@@ -172,26 +172,26 @@ PERIODS = {
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """``times`` are when the steps begin, in Unix seconds; ``counts`` has a number for each."""
+    """``times`` are the steps' beginnings in Unix seconds; ``counts`` has a number for each."""
 
     times: list[int]
     counts: dict[str, list[int]]
 
     def of(self, events: Iterable[str]) -> list[int]:
-        """Several events added up."""
+        """The numbers of several events, added up step by step."""
         lists = [self.counts[event] for event in events if event in self.counts]
         return [sum(numbers) for numbers in zip(*lists, strict=True)] or [0] * len(self.times)
 
 
 def series(using: str, period: Period) -> Series:
-    """What was counted in one database, step by step."""
+    """The events of one database over a period, counted step by step."""
     now = timezone.now().timestamp()
     step = int(period.step.total_seconds())
     first = _floor(now - (period.span - _MINUTE).total_seconds(), step)
     times = list(range(first, _floor(now, step) + 1, step))
     counts: defaultdict[str, list[int]] = defaultdict(lambda: [0] * len(times))
     for event, age, number in _rows(using, period):
-        # Ages, because a clock and its time zone are the database's own affair.
+        # Ages do not depend on the database's time zone, nor on its clock being right.
         minute = round((now - age.total_seconds()) / 60) * 60
         counts[event][min(max((minute - first) // step, 0), len(times) - 1)] += number
     return Series(times, dict(counts))

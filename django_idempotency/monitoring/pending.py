@@ -1,4 +1,4 @@
-"""Which operations are not finished, and at which of their steps they stand."""
+"""Unfinished operations, grouped by the step at which they stand."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -19,11 +19,11 @@ from ..models import (
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """Unfinished operations at the same place, between the step recorded last and an open one.
+    """Unfinished operations at the same place: ``after`` one recorded step, ``at`` an open one.
 
-    ``after`` is empty before the first step, and ``at`` where no open step is recorded. Of the
-    ``count``, completers have ``given_up`` some, and only their clients can finish those that are
-    ``clients``, whose requests are not stored. ``age`` is that of the oldest.
+    ``after`` is empty before the first step, ``at`` if no open step is recorded. ``count`` is the
+    number of operations: ``given_up`` of them by the completer, and ``clients`` of them without a
+    stored request, so that only their clients can finish them. ``age`` is the oldest one's age.
     """
 
     after: str
@@ -35,12 +35,12 @@ class Pending:
     age: timedelta
 
 
-# The next request with the key begins anew.
+# Expired operations are over: the next request with the key begins anew.
 _OVER = Q(status=Status.RELEASED, expires_at__lte=UtcNow())
 
 
 def _unfinished(using: str) -> QuerySet[Any]:
-    """Operations in progress, and failed ones, of which there is more than a record."""
+    """Operations in progress or failed that have a stored request, or steps to continue from."""
     failed = Q(status=Status.RELEASED) & ~Q(error__in=("", *FINAL_ERRORS))
     steps = IdempotencyStep.objects.filter(record=OuterRef("pk"))
     envelopes = IdempotencyEnvelope.objects.filter(record=OuterRef("pk"))
@@ -61,7 +61,7 @@ def _unfinished(using: str) -> QuerySet[Any]:
 
 
 def pending(using: str) -> list[Pending]:
-    """The unfinished operations of a database by their place, the most frequent first."""
+    """The unfinished operations of a database by place, the most frequent place first."""
     rows = (
         _unfinished(using)
         .values("after", "at", "step_status")

@@ -1,46 +1,24 @@
-"""The protocol: who may run, who gets the saved response, and who comes back later.
+"""A claim, and one try to get it.
 
-An :class:`~.rows.Intent` goes in; a :class:`Claim`, a stored response or a named error comes out.
-The INSERT of the primary key is the only arbiter. What a second request finds is decided on the
-row, by its status first; every change of it is one guarded UPDATE in :mod:`.store`.
+An intent goes in; a :class:`Claim`, a stored response or a named error comes out. The INSERT of the
+record's primary key is the only arbiter between two first requests. :mod:`.rules` decides what a
+record allows; every change of it is one guarded UPDATE in :mod:`django_idempotency.storage`.
 """
 
 import uuid
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from ..exceptions import (
-    AttemptsExhaustedError,
-    KeyErasedError,
-    KeyReusedError,
-    TransitionError,
-)
+from ..exceptions import AttemptsExhaustedError, TransitionError
 from ..models import Status
 from ..policy import Policy
 from ..storage.records import Store
 from ..storage.values import Found, Inserted, Intent, StoredResponse, Terms
 from .quota import place
+from .rules import Origin, Running, TakeOver, begin, decide
 
-# The grace doubles with each attempt up to this, or eager duplicates would fence each other off for
-# ever.
-_LONGEST_GRACE_SECONDS = 8.0
-# A prober holds the row for one statement; an owner who met one waits this long for it.
+# A prober holds the row for one statement; an owner that meets one waits this long for it.
 _PROBER_SECONDS = 1.0
-# Inserted by somebody and cleaned up before we looked: twice is bad luck, three times a fault.
-_ROUNDS = 3
-
-
-class Origin(Enum):
-    """What a claim was made from."""
-
-    #: There was no record.
-    NOTHING = auto()
-    #: The last attempt freed the key.
-    FREE = auto()
-    #: An earlier life of the key, which was over.
-    EXPIRED = auto()
-    #: An attempt whose owner died.
-    DEAD = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +43,10 @@ class Claim:
         return self.origin in (Origin.NOTHING, Origin.EXPIRED)
 
     def lock(self, *, patiently: bool = False) -> None:
-        """Hold the record until the transaction ends; the lock is this owner's heartbeat.
+        """Lock the record until the transaction ends; the lock is this owner's heartbeat.
 
-        Raises RowLockedError when somebody holds it just now, and TransitionError when the claim
-        was lost. A joined claim is invisible or locked for everybody else already.
+        Raises RowLockedError when another transaction holds it now, and TransitionError when the
+        claim was lost. A joined claim needs no lock: nobody else sees it, or it is locked already.
         """
         if not self.is_locked:
             return
@@ -99,152 +77,104 @@ class Claim:
         return self.is_locked and self.store.can_commit
 
     def wipe(self) -> None:
-        """Throw away the request that was stored for a completer."""
-        self.store.wipe(self.id)
+        """Delete the request that was stored for a completer."""
+        self.store.delete_envelope(self.id)
 
     def release_late(self, error: str) -> bool:
         """Free the key after a rollback; False when it is locked, finished or not ours."""
         return self.store.release_late(self.id, self.terms.token, error[:255])
 
-    def is_held(self) -> bool:
-        """Whether nobody has taken it over."""
-        return self._stands(Status.IN_PROGRESS)
+    def is_running(self) -> bool:
+        """Whether the record is in progress, and still this claim's."""
+        return self._has_status(Status.IN_PROGRESS)
 
     def is_committed(self) -> bool:
         """Whether this attempt's response is saved."""
-        return self._stands(Status.COMPLETED)
+        return self._has_status(Status.COMPLETED)
 
-    def _stands(self, status: Status) -> bool:
+    def _has_status(self, status: Status) -> bool:
         found = self.store.read(self.id)
         return found is not None and found.token == self.terms.token and found.status is status
 
 
-@dataclass(frozen=True, slots=True)
-class _Running:
-    """Somebody runs or holds the record; ``found`` is how it was read, if it could be."""
-
-    found: Found | None = None
-
-
-class _Unclear(Enum):
-    """Why nothing can be said of the record this time."""
+class Unclear(Enum):
+    """Why a try says nothing about the record."""
 
     #: There was a row, and there is none.
     VANISHED = auto()
-    #: Some writer, not necessarily of this key, holds the database (SQLite).
+    #: Another writer, not necessarily of this key, holds the database (SQLite).
     DATABASE = auto()
 
 
-@dataclass(frozen=True, slots=True)
-class _Take:
-    """The record may be made ours, if nobody holds it."""
+def try_to_claim(
+    store: Store, intent: Intent, policy: Policy
+) -> Claim | StoredResponse | Running | Unclear:
+    """What one look at the record says; the key is claimed where its record allows that.
 
-    attempts: int
-    anew: bool = False
-
-
-def seems_dead(found: Found, grace: float) -> bool:
-    """Whether asking for the owner's lock is worth it; the lock itself decides."""
-    if not found.atomic:
-        return found.lease_over
-    grace = min(grace * 2.0 ** (found.attempts - 1), _LONGEST_GRACE_SECONDS)
-    return found.touched or found.age >= grace
-
-
-def _is_over(found: Found, intent: Intent) -> bool:
-    """Whether this life of the key has ended."""
-    return found.status is not Status.IN_PROGRESS and found.expired and not intent.is_resumed
-
-
-def _decide(found: Found, intent: Intent, grace: float) -> _Take | _Running | StoredResponse:
-    if _is_over(found, intent):
-        return _Take(1, anew=True)
-    if not found.fingerprint:
-        raise KeyErasedError
-    same = found.fingerprint == intent.fingerprint
-    # An attempt that was no transaction may have left traces of what it was asked.
-    if not same and not (found.status is Status.RELEASED and found.atomic):
-        raise KeyReusedError
-    if found.response is not None:
-        return found.response
-    if found.status is Status.IN_PROGRESS and not seems_dead(found, grace):
-        return _Running(found)
-    return _Take(found.attempts + 1 if same else 1)
+    Raises KeyReusedError, KeyErasedError, AttemptsExhaustedError and QuotaExceededError.
+    """
+    # A quota counts new keys only, and a completer makes no record: both have to look first.
+    looks = policy.max_keys_per_scope is not None or intent.is_resumed
+    found = store.read(intent.id) if looks or store.dialect.reads_first else None
+    if found is None:
+        outcome = _begin(store, intent, policy)
+        if not isinstance(outcome, Found):
+            return outcome
+        found = outcome
+    grace, max_attempts = store.dialect.grace, policy.max_attempts
+    plan = decide(found, intent, store, grace=grace, max_attempts=max_attempts)
+    if not isinstance(plan, TakeOver):
+        return plan
+    return _taken_over(store, intent, policy, found, plan)
 
 
-def _terms(policy: Policy, attempts: int) -> Terms:
-    # Random: a counter would start again when a row is recycled.
-    return Terms(uuid.uuid4(), attempts, policy.atomic, policy.lease, policy.retention)
+def _planned(store: Store, intent: Intent, policy: Policy, plan: TakeOver) -> Claim:
+    """The claim that the plan makes, if it succeeds."""
+    # The token is random: a counter would start again when a row is recycled.
+    terms = Terms(uuid.uuid4(), plan.attempts, policy.atomic, policy.lease, policy.retention)
+    return Claim(store, intent.id, terms, store.joined, plan.origin)
 
 
-def _origin(found: Found, step: _Take) -> Origin:
-    if step.anew:
-        return Origin.EXPIRED
-    return Origin.DEAD if found.status is Status.IN_PROGRESS else Origin.FREE
+def _begin(store: Store, intent: Intent, policy: Policy) -> Claim | Running | Unclear | Found:
+    """The claim of a key without a record, or the record that was there after all."""
+    claim = _planned(store, intent, policy, begin(intent))
+    inserted = insert(store, intent, policy, claim.terms)
+    if inserted is Inserted.OURS:
+        return claim
+    if inserted is Inserted.LOCKED:
+        return Running() if store.dialect.skips_locked else Unclear.DATABASE
+    if isinstance(inserted, Found):
+        return inserted
+    return store.read(intent.id) or Unclear.VANISHED
 
 
-def _inserted(store: Store, intent: Intent, policy: Policy, claim: Claim) -> Inserted | Found:
-    if policy.max_keys_per_scope is None:
-        return store.insert(intent, claim.terms)
-    with place(intent.scope, policy) as room:
-        inserted = store.insert(intent, claim.terms)
-        room.taken = inserted is Inserted.OURS
-    return inserted
-
-
-def _take(
-    store: Store, intent: Intent, policy: Policy, found: Found, step: _Take
-) -> Claim | _Running:
-    exhausted = policy.max_attempts is not None and step.attempts > policy.max_attempts
-    if exhausted and found.status is Status.RELEASED:
-        raise AttemptsExhaustedError
-    attempts = found.attempts if exhausted else step.attempts
-    origin = _origin(found, step)
-    claim = Claim(store, intent.id, _terms(policy, attempts), store.joined, origin)
-    # To its caller a key whose life is over is a new one, whether it has been cleaned up or not.
-    with place(intent.scope, policy, is_new=step.anew) as room:
-        room.taken = store.take(intent, found, claim.terms, anew=step.anew)
-    if not room.taken:
-        return _Running(found)
-    if exhausted:
-        # The last owner died, which only having the row could tell.
-        claim.release_late("AttemptsExhaustedError")
+def _taken_over(
+    store: Store, intent: Intent, policy: Policy, found: Found, plan: TakeOver
+) -> Claim | Running:
+    claim = _planned(store, intent, policy, plan)
+    if not take_over(store, intent, policy, found, plan, claim.terms):
+        return Running(found)
+    if plan.is_exhausted:
+        claim.release_late(AttemptsExhaustedError.__name__)
         raise AttemptsExhaustedError
     return claim
 
 
-def _try(
-    store: Store, intent: Intent, policy: Policy
-) -> Claim | StoredResponse | _Running | _Unclear:
-    # A quota is asked for new keys only, so whether this one is new must be known before.
-    reads_first = store.dialect.reads_first or policy.max_keys_per_scope is not None
-    found = store.read(intent.id) if reads_first or intent.is_resumed else None
-    if found is None and intent.is_resumed:
-        raise KeyErasedError
-    if found is None:
-        claim = Claim(store, intent.id, _terms(policy, 1), store.joined)
-        inserted = _inserted(store, intent, policy, claim)
-        if inserted is Inserted.OURS:
-            return claim
-        if inserted is Inserted.LOCKED:
-            return _Running() if store.dialect.skips_locked else _Unclear.DATABASE
-        found = inserted if isinstance(inserted, Found) else store.read(intent.id)
-    if found is None:
-        return _Unclear.VANISHED
-    step = _decide(found, intent, store.dialect.grace)
-    if not isinstance(step, _Take):
-        return step
-    return _take(store, intent, policy, found, _checked(store, intent, found, step))
+def insert(store: Store, intent: Intent, policy: Policy, terms: Terms) -> Inserted | Found:
+    """Insert the record of a new key, if the caller's quota allows one more."""
+    with place(intent.scope, policy) as room:
+        inserted = store.insert(intent, terms)
+        room.taken = inserted is Inserted.OURS
+    return inserted
 
 
-def _checked(store: Store, intent: Intent, found: Found, step: _Take) -> _Take:
-    """What is taken where an operation is not finished: it does not expire, and stays itself.
+def take_over(
+    store: Store, intent: Intent, policy: Policy, found: Found, plan: TakeOver, terms: Terms
+) -> bool:
+    """Make a record that is as ``found`` ours; False when it is locked, or was changed meanwhile.
 
-    Raises KeyReusedError for another request.
+    A key whose life is over counts as a new one, whether its record was cleaned up or not.
     """
-    same = found.fingerprint == intent.fingerprint
-    if step.anew and found.status is Status.RELEASED and store.has_envelope(intent.id):
-        step = _Take(found.attempts + 1)
-    if not (same or step.anew) and store.is_unfinished(intent.id):
-        raise KeyReusedError
-    return step
+    with place(intent.scope, policy, is_new=plan.anew) as room:
+        room.taken = store.take(intent, found, terms, anew=plan.anew)
+    return room.taken

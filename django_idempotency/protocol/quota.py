@@ -26,13 +26,13 @@ class _Counter:
     def __init__(self, scope: str, policy: Policy) -> None:
         seconds = policy.retention.total_seconds()
         window = int(time.time() // seconds)
-        # A scope may hold what must not lie in a cache, or what memcached takes for no key.
+        # A scope may hold personal data, or characters that memcached refuses in a key.
         caller = hashlib.sha256(scope.encode()).hexdigest()
         self._key = f"django_idempotency:quota:{caller}:{seconds:g}:{window}"
         self._life = math.ceil(seconds)
 
     def up(self) -> int | None:
-        """The number with one more; None where the cache does not say."""
+        """Count one key more; the number, or None where the cache does not answer."""
         try:
             cache = caches[conf.quota_cache()]
             cache.add(self._key, 0, self._life)
@@ -42,7 +42,7 @@ class _Counter:
             return None
 
     def down(self) -> None:
-        """One less, if the cache says so."""
+        """Count one key less, if the cache answers."""
         try:
             caches[conf.quota_cache()].decr(self._key)
         except Exception:
@@ -79,8 +79,9 @@ def _reserve(scope: str, policy: Policy) -> Place:
 def place(scope: str, policy: Policy, *, is_new: bool = True) -> Iterator[Place]:
     """Room for one more key of this caller, which a key that is not new does not take.
 
-    Each count is given to one request only, so no more than the limit are let through; a request
-    that is sent away may count for a moment and send away another. Raises QuotaExceededError.
+    The cache gives each number to one request only, so no more than the limit get through; a
+    request that is refused counts for a moment, and may make another one be refused. Raises
+    QuotaExceededError.
     """
     reserved = _reserve(scope, policy) if is_new else Place(None)
     try:

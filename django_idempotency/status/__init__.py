@@ -1,1 +1,1 @@
-"""The pages on which a client sees how far its operation came."""
+"""The pages that show a client the state and the response of its accepted operation."""

@@ -1,4 +1,4 @@
-"""The pages of accepted operations with REST framework's authentication and throttling."""
+"""The status pages of accepted operations with REST framework's authentication and throttling."""
 
 import uuid
 from typing import Any
@@ -14,18 +14,18 @@ from .views import OwnOperation
 
 
 class OperationAPIView(OwnOperation, APIView):
-    """``GET``: how far an operation came, its steps, and where its response is."""
+    """``GET`` returns the state of an operation, its steps, and the address of its response."""
 
     def get(self, request: Request, record_id: uuid.UUID, **kwargs: Any) -> HttpResponseBase:
-        """Tell it as JSON."""
+        """The state as JSON."""
         return described(*self.own(request, record_id))
 
 
 class OperationResponseAPIView(OwnOperation, APIView):
-    """``GET``: the response of an operation, byte for byte; 404 until there is one."""
+    """``GET`` returns the response of an operation, byte for byte; 404 until there is one."""
 
     def get(self, request: Request, record_id: uuid.UUID, **kwargs: Any) -> HttpResponseBase:
-        """Give it again."""
+        """The saved response, marked as a replay."""
         try:
             return response_of(*self.own(request, record_id))
         except IdempotencyError as error:

@@ -1,4 +1,4 @@
-"""What the client of an accepted operation may ask: how far it came, and its response."""
+"""The state and the response of an accepted operation, for the client that sent it."""
 
 import logging
 import uuid
@@ -21,21 +21,21 @@ logger = logging.getLogger("django_idempotency")
 
 
 class State(StrEnum):
-    """How far an accepted operation came."""
+    """The state of an accepted operation."""
 
-    #: Nobody has begun to run it.
+    #: No attempt has begun.
     ACCEPTED = "accepted"
-    #: It runs, or has been left and will be taken up again.
+    #: An attempt runs, or its owner died and the completer will take over.
     RUNNING = "running"
     #: It could not be finished yet, and will be tried again.
     PENDING = "pending"
-    #: It has an outcome: the response.
+    #: It is finished: there is a response to read.
     COMPLETED = "completed"
-    #: It was answered without an outcome: the request has to be mended and sent again.
+    #: It had no outcome: the client has to correct the request and send it again.
     REFUSED = "refused"
-    #: It failed for good, and what was done before has been taken back.
+    #: It failed for good, and its steps have been undone.
     FAILED = "failed"
-    #: It failed too often, and waits for a person.
+    #: It failed too often, and a person has to look.
     STOPPED = "stopped"
 
 
@@ -45,7 +45,7 @@ _OVER = frozenset((State.COMPLETED, State.REFUSED, State.FAILED, State.STOPPED))
 def found(
     request: HttpRequest, record_id: uuid.UUID, policy: Policy, using: str | None
 ) -> tuple[str, IdempotencyRecord]:
-    """The caller's own record and its database; raises Http404 for everybody else's."""
+    """The alias and the caller's own record; raises Http404 for any other record."""
     alias = using or router.db_for_read(IdempotencyRecord)
     records = IdempotencyRecord.objects.using(alias).defer("response_body")
     record = records.filter(pk=record_id).first()
@@ -68,7 +68,7 @@ def _state_without_claim(using: str, record: IdempotencyRecord) -> State:
 
 
 def state_of(using: str, record: IdempotencyRecord) -> State:
-    """How far the operation of a record came."""
+    """The state of a record's operation."""
     if record.status == Status.COMPLETED:
         return State.COMPLETED
     if record.status == Status.IN_PROGRESS:
@@ -86,7 +86,7 @@ def _steps(using: str, record: IdempotencyRecord) -> list[dict[str, Any]]:
 
 
 def described(using: str, record: IdempotencyRecord) -> JsonResponse:
-    """The state of an operation, its steps, and the response if there is one."""
+    """The state of an operation as JSON: its steps, and the response's address if there is one."""
     state = state_of(using, record)
     url = status_url(record.pk)
     completed = {"status": record.response_status, "url": f"{url}response/"}
@@ -104,9 +104,9 @@ def described(using: str, record: IdempotencyRecord) -> JsonResponse:
 
 
 def response_of(using: str, record: IdempotencyRecord) -> HttpResponse:
-    """The operation's response, as a repetition of its request would get it.
+    """The operation's response, as a repeated request would get it.
 
-    Raises Http404 and, where it cannot be read, UnavailableError.
+    Raises Http404 if there is none yet, and UnavailableError if it cannot be decoded.
     """
     row = Store(using).read(record.pk)
     if row is None or row.response is None:

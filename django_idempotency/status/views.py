@@ -1,4 +1,4 @@
-"""The pages of accepted operations for plain Django: their state and their response."""
+"""The status pages of accepted operations as Django's class-based views."""
 
 import uuid
 from collections.abc import Callable
@@ -16,35 +16,35 @@ from .state import described, found, response_of
 
 
 class OwnOperation:
-    """Finds an operation for whoever began it; everybody else gets a 404.
+    """Finds an operation for the caller that began it; other callers get 404.
 
-    ``scope`` and ``using`` are the options of the view that accepted it, where it has some of its
-    own: ``OperationView.as_view(scope=tenant_of)``.
+    ``scope`` and ``using`` must be those of the view that accepted the operation, if it sets them:
+    ``OperationView.as_view(scope=tenant_of)``.
     """
 
     scope: Callable[[HttpRequest], str] | None = None
     using: str | None = None
 
     def own(self, request: HttpRequest, record_id: uuid.UUID) -> tuple[str, IdempotencyRecord]:
-        """The caller's own record and its database; raises Http404."""
-        # As the class's attribute it would be a method.
+        """The alias and the caller's own record; raises Http404 for any other record."""
+        # Read from the instance: a function on the class would become a bound method.
         scope = vars(self).get("scope")
         return found(request, record_id, resolve({"scope": scope} if scope else {}), self.using)
 
 
 class OperationView(OwnOperation, View):
-    """``GET``: how far an operation came, its steps, and where its response is."""
+    """``GET`` returns the state of an operation, its steps, and the address of its response."""
 
     def get(self, request: HttpRequest, record_id: uuid.UUID, **kwargs: Any) -> HttpResponseBase:
-        """Tell it as JSON."""
+        """The state as JSON."""
         return described(*self.own(request, record_id))
 
 
 class OperationResponseView(OwnOperation, View):
-    """``GET``: the response of an operation, byte for byte; 404 until there is one."""
+    """``GET`` returns the response of an operation, byte for byte; 404 until there is one."""
 
     def get(self, request: HttpRequest, record_id: uuid.UUID, **kwargs: Any) -> HttpResponseBase:
-        """Give it again."""
+        """The saved response, marked as a replay."""
         try:
             return response_of(*self.own(request, record_id))
         except IdempotencyError as error:

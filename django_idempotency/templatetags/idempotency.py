@@ -13,10 +13,10 @@ register = template.Library()
 
 @register.simple_tag
 def idempotency_key(name: str = KEY_FIELD) -> SafeString:
-    """A hidden input with a key nobody has used; ``name`` is the view's option ``field``.
+    """A hidden input with a fresh key; ``name`` is the view's option ``field``.
 
-    A form that is shown again with its errors gets another one: its key is free, but Back leads to
-    a page that still has it.
+    A form that is shown again with its errors gets another key. The old one is free, but the Back
+    button leads to a page that still has it.
     """
     # Browsers that restore fields on reload (Firefox) would put an old key into the new form.
     return format_html(

@@ -1,6 +1,6 @@
 """Helpers for a project's own tests: clients that send keys, assertions, and a way to age records.
 
-They need Django only, and work in its test cases as they do under pytest.
+They work in Django's test cases and under pytest, and need nothing but Django.
 """
 
 from contextlib import suppress

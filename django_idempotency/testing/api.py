@@ -1,4 +1,4 @@
-"""The test client of REST framework's, where that is installed."""
+"""REST framework's test client, with keys; importing this needs REST framework."""
 
 from rest_framework.test import APIClient
 

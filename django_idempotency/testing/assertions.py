@@ -1,6 +1,6 @@
-"""Assertions on replays, each of which says in words what was promised and did not happen.
+"""Assertions on replays, whose messages say what was expected and what happened instead.
 
-Responses may come from Django's test clients or from any library whose responses have
+Responses may come from Django's test clients, or from any library whose responses have
 ``status_code``, ``headers`` and ``content``.
 """
 
@@ -18,9 +18,9 @@ from .clients import fresh_headers
 #: Sends one request with the headers it is given, and returns the response.
 Call = Callable[[dict[str, str]], Any]
 
-# Enough to recognise a reply; a whole page would hide the message.
+# Enough to recognise a reply; a whole page would bury the message.
 _SHOWN_BYTES = 200
-# What a replay need not repeat: its mark, the first caller's cookies, the moment.
+# Headers that a replay does not repeat: its own mark, the first caller's cookies, the time.
 _NOT_COMPARED = frozenset((REPLAYED_HEADER.lower(), "set-cookie", "date"))
 _REFUSALS = frozenset((400, 409, 410, 422, 429, 503))
 
@@ -60,7 +60,7 @@ def assert_not_replayed(response: Any) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Sent:
-    """A request's response, and what the effects were before and after it."""
+    """A request's response, and what ``effects()`` returned before and after it."""
 
     response: Any
     before: Any
@@ -119,7 +119,7 @@ def _other_headers(first: Any, replay: Any, ignored: Collection[str]) -> str:
 
 
 def _difference(first: Any, replay: Any, ignored: Collection[str]) -> str | None:
-    """What is not the same in the replay; bodies too large to keep are out of the question."""
+    """What differs in the replay, in words; a body that was too large to store is not compared."""
     if first.status_code != replay.status_code:
         return f"status {first.status_code}, then {replay.status_code}"
     if replay.headers.get(BODY_HEADER) == "omitted":
@@ -160,14 +160,14 @@ def assert_idempotent(
     times: int = 2,
     ignore_headers: Collection[str] = (),
 ) -> Any:
-    """However often its request is repeated, the view runs once; the first response is returned.
+    """The view runs once however often its request is repeated; returns the first response.
 
     ``call(headers)`` sends one request with the headers it is given, and is called ``times`` times
-    with one fresh key. The first reply must be no replay; all others must be replays with its
-    status, bytes and headers (``Set-Cookie``, ``Date`` and ``ignore_headers`` aside).
+    with one fresh key. The first reply must not be a replay; all others must be replays with its
+    status, bytes and headers (except ``Set-Cookie``, ``Date`` and ``ignore_headers``).
     ``effects()`` counts what the view does (rows, mails, charges): the first request must change
-    it, no other may. ``other(headers)`` sends another request with the same key, which must be
-    refused with 422. All three may return awaitables. Raises AssertionError.
+    the count, the others must not. ``other(headers)`` sends another request with the same key,
+    which must get 422. All three may return awaitables. Raises AssertionError.
     """
     __tracebackhide__ = True
     if times < 2:

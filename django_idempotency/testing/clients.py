@@ -1,4 +1,4 @@
-"""Test clients that behave as a careful caller does: a fresh key for each intent, and repeats."""
+"""Test clients that behave like a careful caller: each request has a fresh key, unless repeated."""
 
 import functools
 import uuid
@@ -11,12 +11,12 @@ from ..policy import resolve
 
 
 def fresh_headers() -> dict[str, str]:
-    """The header that carries a key by the project's default, with a key never sent before."""
+    """The project's default header with a fresh key."""
     return {resolve({}).headers[0]: str(uuid.uuid4())}
 
 
 def _bare(name: str) -> str:
-    """A header's name, whether it is written as in HTTP or as in WSGI."""
+    """A header's name in one spelling, whether it came as in HTTP or as in WSGI."""
     return name.upper().replace("-", "_").removeprefix("HTTP_")
 
 
@@ -28,15 +28,15 @@ def _keys_in(*sources: Mapping[str, str]) -> list[str]:
 class IdempotencyClientMixin:
     """Makes a test client send a fresh key with each request whose method is covered.
 
-    Methods and header are the project's defaults. A key that the caller gives is left alone.
+    Methods and header are the project's defaults. A key that the test gives is sent instead.
     """
 
     defaults: Any
-    #: The key of the last request that had one; empty before the first.
+    #: The key of the last request that had one; empty before there was any.
     last_key = ""
     _again: Callable[[], Any] | None = None
 
-    # Every method of Django's and REST framework's clients ends here, its body encoded.
+    # Every method of Django's and REST framework's clients calls this one, with an encoded body.
     def generic(
         self,
         method: str,
@@ -45,7 +45,7 @@ class IdempotencyClientMixin:
         headers: Mapping[str, str] | None = None,
         **extra: Any,
     ) -> Any:
-        """Send a request; one with a key can be repeated."""
+        """Send a request; if it has a key, :meth:`repeat` can send it again."""
         headers = dict(headers or {})
         if method in resolve({}).methods and not _keys_in(self.defaults, extra, headers):
             headers |= fresh_headers()
@@ -60,7 +60,7 @@ class IdempotencyClientMixin:
         return send()
 
     def repeat(self) -> Any:
-        """Send the last request that had a key again: same method, path, headers and bytes."""
+        """Send the last request with a key again: same method, path, headers and bytes."""
         if self._again is None:
             raise RuntimeError("There is nothing to repeat: no request had a key yet.")
         return self._again()

@@ -1,4 +1,4 @@
-"""What a test arranges beforehand: records from another time, and protection switched off."""
+"""Conditions that a test sets up: records moved into the past, and protection switched off."""
 
 from datetime import timedelta
 from typing import Any
@@ -10,18 +10,18 @@ from ..models import IdempotencyRecord
 
 
 def protection_off() -> override_settings:
-    """Switch protection off, in a ``with`` or as the decorator of a test or a test case.
+    """Protection is off, in a ``with`` block or in a decorated test or test case.
 
-    Covered views run as they do without a key; those that require one run, too.
+    Covered views run as they do without a key, even those that require one.
     """
     return override_settings(IDEMPOTENCY_ENABLED=False)
 
 
 def age_records(by: timedelta, *, using: str | None = None, **filters: Any) -> int:
-    """Move every time of the records that match ``filters`` into the past; how many they were.
+    """Move every time of the records that match ``filters`` into the past; returns their number.
 
-    A lease or a retention is then over without anybody having waited for it. ``using`` is the
-    alias of the records' database.
+    So a test need not wait until a lease or a retention is over. ``using`` is the alias of the
+    records' database.
     """
     times = [
         field.name
@@ -35,10 +35,10 @@ def age_records(by: timedelta, *, using: str | None = None, **filters: Any) -> i
 def age_record(
     record: IdempotencyRecord | str, by: timedelta, *, using: str | None = None
 ) -> IdempotencyRecord:
-    """Move every time of one record, given by itself or by its key, into the past; the record.
+    """Move every time of one record into the past; returns the record as it is now.
 
-    Raises DoesNotExist for a key without a record, and MultipleObjectsReturned for one that
-    several callers have sent.
+    The record is given by itself or by its key. Raises DoesNotExist for a key without a record, and
+    MultipleObjectsReturned for a key that several callers have used.
     """
     if isinstance(record, str):
         record = IdempotencyRecord.objects.using(using).get(key=record)

@@ -1,4 +1,4 @@
-"""The same kitchen behind the doors of Django REST framework."""
+"""The kitchen behind the doors of Django REST framework."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ from .views import ACTS, RESPONSES, kitchen
 
 
 def invalid(request: Any, nonce: str) -> HttpResponseBase:
-    """REST framework's ValidationError, raised after the write."""
+    """Raises REST framework's ValidationError after the write."""
     raise ValidationError({"cake": nonce})
 
 
@@ -58,7 +58,7 @@ class MixinApi(IdempotencyMixin, Api):
 
 
 class TokenApi(MixinApi):
-    """Logged in by token or session only."""
+    """A view for callers with a token or a session."""
 
     authentication_classes = (TokenAuthentication, SessionAuthentication)
     permission_classes = (IsAuthenticated,)
@@ -93,7 +93,7 @@ class DispatchApi(Api):
 
 
 class Orders(IdempotencyMixin, ViewSet):
-    """The mixin on a ViewSet with an extra action, and one that opted out."""
+    """The mixin on a ViewSet with an extra action, and with one that has opted out."""
 
     def list(self, request: Any) -> Any:
         return kitchen(request)

@@ -1,4 +1,4 @@
-"""The same kitchen in coroutines. Django demands that they stay out of ATOMIC_REQUESTS."""
+"""The kitchen in coroutines, which Django does not let into ATOMIC_REQUESTS."""
 
 import asyncio
 from datetime import timedelta
@@ -26,7 +26,7 @@ async def function(request: Any) -> Any:
 
 
 class Plain(View):
-    """Django's own class-based view, in coroutines."""
+    """Django's own class-based view with coroutines as handlers."""
 
     async def get(self, request: Any) -> Any:
         return await akitchen(request)
@@ -62,7 +62,7 @@ class DispatchDecorator(Plain):
 
 @idempotent
 async def slow(request: Any) -> Any:
-    """Something before the effect, and something behind it."""
+    """Sleeps before the effect and after it."""
     await asyncio.sleep(0.2)
     response = await akitchen(request)
     await asyncio.sleep(0.2)
@@ -71,7 +71,7 @@ async def slow(request: Any) -> Any:
 
 @idempotent(lease=timedelta(seconds=1))
 async def hangs_once(request: Any) -> Any:
-    """The first attempt never comes to its end; the lease is one that a test can see the end of."""
+    """The first attempt never ends, and a test can wait for the end of the lease."""
     if request.idempotency.attempt == 1:
         await asyncio.sleep(3600)
     return await akitchen(request)

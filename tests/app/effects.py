@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 def log() -> Path:
-    """Where they are written."""
+    """The file that they are written to."""
     return Path(os.environ["EFFECTS_LOG"])
 
 
@@ -17,5 +17,5 @@ def happened(nonce: str) -> None:
 
 
 def count() -> int:
-    """How often a view ran."""
+    """The number of times a view ran."""
     return len(log().read_text().splitlines()) if log().exists() else 0

@@ -4,12 +4,12 @@ from django.db import models
 
 
 class Order(models.Model):
-    """One cake on the way."""
+    """An order of one cake."""
 
     nonce = models.CharField(max_length=32)
 
 
 class Delivery(models.Model):
-    """Django's foreign keys are deferred: a delivery for no order fails the COMMIT."""
+    """A delivery without an order makes the COMMIT fail: Django's foreign keys are deferred."""
 
     order = models.ForeignKey(Order, on_delete=models.CASCADE)

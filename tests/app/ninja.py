@@ -1,4 +1,4 @@
-"""The same kitchen behind Django Ninja's view-decorator hook."""
+"""The kitchen behind Django Ninja's hook for view decorators."""
 
 from typing import Any, ClassVar
 
@@ -15,7 +15,7 @@ api = NinjaAPI(urls_namespace="ninja-doors", docs_url=None, openapi_url=None)
 
 
 class Tokens(HttpBearer):
-    """Tokens that can be revoked; how often they were looked at."""
+    """Tokens that can be revoked, and the number of times one was looked at."""
 
     valid: ClassVar[set[str]] = set()
     looks: ClassVar[int] = 0

@@ -1,4 +1,4 @@
-"""Every door, by name; those of Django REST framework where it is installed."""
+"""Every door by its name, and those of Django REST framework if that is installed."""
 
 from importlib.util import find_spec
 from typing import Any

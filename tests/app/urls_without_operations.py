@@ -1,4 +1,4 @@
-"""A project that accepts requests and has no URLs to ask for them."""
+"""A project that accepts requests and has no URLs for their status."""
 
 from django.urls import path
 

@@ -1,5 +1,5 @@
-"""One kitchen behind every door: what it does is named by ``?act=``, and it never does it twice
-with the same reply, because each run makes a new nonce.
+"""One kitchen behind every door: ``?act=`` names what it does, and each run makes a new nonce, so
+that no two runs have the same reply.
 """
 
 import functools
@@ -238,7 +238,7 @@ def exempt(request: Any) -> Any:
 
 
 def as_customer(view: Callable[..., Any]) -> Callable[..., Any]:
-    """Somebody who is logged in."""
+    """Log a user in before the view."""
 
     @functools.wraps(view)
     def inner(request: Any) -> Any:
@@ -257,7 +257,7 @@ def as_customer(view: Callable[..., Any]) -> Callable[..., Any]:
 @require_http_methods(["GET", "POST", "PATCH"])
 @idempotent
 def wrapped(request: Any) -> Any:
-    """Below everything that is usually put around a view."""
+    """The door is below every decorator that views usually have."""
     return kitchen(request)
 
 
@@ -266,7 +266,7 @@ def wrapped(request: Any) -> Any:
 @cache_control(private=True)
 @csrf_exempt
 def wrapping(request: Any) -> Any:
-    """Above it."""
+    """The door is above them."""
     return kitchen(request)
 
 
@@ -314,13 +314,13 @@ def form(request: Any) -> Any:
 
 @csrf_exempt
 def nothing(request: Any) -> Any:
-    """What a request costs by itself."""
+    """A view that does nothing, for measurements."""
     return HttpResponse()
 
 
 @idempotent(required=True)
 def required(request: Any) -> Any:
-    """A view that insists on a key."""
+    """A view that requires a key."""
     return kitchen(request)
 
 
@@ -342,7 +342,7 @@ def charge(request: Any) -> Any:
 
 
 def bare(request: Any) -> Any:
-    """The same, unprotected: what statement counts are compared with."""
+    """The kitchen without a door: statement counts are compared with it."""
     with transaction.atomic():
         return kitchen(request)
 

@@ -182,7 +182,7 @@ def test_all_matching_are_expired(operator: Operator) -> None:
     assert operator.message == "103 keys expired."
 
 
-def test_step_in_doubt_is_settled(operator: Operator) -> None:
+def test_step_in_doubt_is_resolved(operator: Operator) -> None:
     """She looks at the operation, sees what steps returned, and says that the mail was sent."""
     visitor = operator.visitor
     row = record(f"delivery-{uuid.uuid4().hex[:8]}", status="released", attempts=3, atomic=False,

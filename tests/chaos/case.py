@@ -24,7 +24,7 @@ class World:
     is_fenced: bool = False
     #: Whether the replay cache's servers may lose what they have acknowledged.
     may_lose: bool = False
-    #: Whose entries somebody has brought back, with their markers.
+    #: The operations whose entries the clerk has brought back, with their markers.
     restored: Collection[Operation] = ()
 
 
@@ -51,7 +51,7 @@ class Case:
 
     @cached_property
     def successes(self) -> list[Exchange]:
-        """The requests that were told of an effect."""
+        """The requests whose answer names an effect."""
         return [exchange for exchange in self.exchanges if exchange.succeeded]
 
     @cached_property

@@ -33,7 +33,7 @@ from .clients import STRANGER  # noqa: E402
 from .history import RECALLS, Recall  # noqa: E402
 from .promises import PROMISES  # noqa: E402
 
-# Often enough that most of those keys are expired while somebody asks for them.
+# Often enough that most of those keys are expired while clients ask for them.
 _PERIOD = 0.02
 # Those that were claimed last are asked for most.
 _NEWEST = 20
@@ -76,7 +76,7 @@ def recall() -> Recall | None:
     done, forgotten = None, False
     try:
         expired = expire(Upkeep("default"), [record])
-        done, forgotten = bool(expired.ids), expired.is_forgotten
+        done, forgotten = bool(expired.ids), expired.is_invalidated
     except Error:
         connection.close_if_unusable_or_obsolete()
     ended = time.monotonic()
@@ -88,7 +88,7 @@ def recall() -> Recall | None:
 
 def main() -> None:
     """Expire and expire."""
-    # That the replay cache cannot be told stands in the diary.
+    # A replay cache that does not answer is noted in the diary.
     logging.disable()
     with (Path(os.environ["IDEMPOTENCY_TEST_FOLDER"]) / RECALLS).open("w") as diary:
         while not select.select([sys.stdin], [], [], _PERIOD)[0]:

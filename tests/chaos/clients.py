@@ -27,7 +27,7 @@ THREADS = 6
 #: What another caller sends as Authorization.
 STRANGER = "Stranger"
 
-# How many requests an errand is worth before somebody else has to finish it.
+# How many requests an errand is worth before another client has to finish it.
 _TRIES = 12
 # Old errands are asked for again; the oldest are forgotten.
 _REMEMBERED = 2000

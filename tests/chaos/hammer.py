@@ -45,7 +45,7 @@ _PROGRESS_SECONDS = 10.0
 # The clients need a moment to start, and go on after the last fault.
 _WARMING_SECONDS = 2.0
 _CALM_SECONDS = 3.0
-# After the last fault, until no error is excused any more.
+# From the last fault on, this long, errors are still excused.
 _CALMING_SECONDS = 1.0
 
 
@@ -144,7 +144,7 @@ class Hammer:
         return 1 if violations or unfinished or faults else 0
 
     def _faults_of_cache(self, figures: Figures, storm: Storm, waited: list[Wait]) -> list[str]:
-        """What is wrong with the replay cache, beside its answers; adds its figures."""
+        """What is wrong with the replay cache, apart from its answers; adds its figures."""
         cache = self._orders.cache
         if cache is None or self._planter is None:
             return []

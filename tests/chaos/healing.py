@@ -1,4 +1,4 @@
-"""After the storm: every operation nobody has finished is asked for until it is, and some again."""
+"""After the storm: clients ask for every operation until it is finished, and for some once more."""
 
 import random
 import time

@@ -55,7 +55,7 @@ class Exchange:
 
     @property
     def succeeded(self) -> bool:
-        """Whether it was told of an effect."""
+        """Whether its answer names an effect."""
         return self.status is not None and 200 <= self.status < 300
 
     @property
@@ -110,11 +110,11 @@ class Recall:
     path: str
     began: float
     ended: float
-    #: None: nobody knows.
+    #: None: unknown.
     done: bool | None
-    #: Whether the replay cache has confirmed that it answers no more.
+    #: Whether the replay cache has confirmed that it forgot the key.
     forgotten: bool
-    #: Whether somebody has brought back there what lay there.
+    #: Whether an accomplice has put its entry back into the replay cache.
     restored: bool = False
 
     @property

@@ -25,7 +25,7 @@ class Kind(StrEnum):
     CUT_ALL = "cut-all"
     #: One connection is.
     CUT_ONE = "cut-one"
-    #: One is at its next claim, which was sent: nobody hears whether it was made.
+    #: One is at its next claim, which was sent: the worker never learns whether it was made.
     CUT_CLAIM = "cut-claim"
     #: One is before its next COMMIT arrives, and the database notices a while later.
     CUT_BEFORE_COMMIT = "cut-before-commit"
@@ -43,7 +43,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One fault: when (seconds after the beginning), which, whom it hits and for how long."""
+    """One fault: when (seconds after the beginning), which, its victim and its duration."""
 
     at: float
     kind: Kind
@@ -71,10 +71,10 @@ _SERVER = {
     Kind.LATE_COMMIT: 3.0,
 }
 
-#: SQLite is a file: nothing to cut or to restart, and whoever is frozen in a transaction stops all.
+#: SQLite is a file: nothing to cut or to restart, and a worker frozen in a transaction stops all.
 _SQLITE = {Kind.KILL: 0.25, Kind.FREEZE: 8.0, Kind.AMBUSH: 1.5, Kind.ZOMBIE: 8.0}
 
-#: Beside those of the database. Between them entries live long enough to be restored.
+#: In addition to those of the database. Between them entries live long enough to be restored.
 _CACHE = {Kind.CACHE_FLUSH: 6.0, Kind.CACHE_KILL: 9.0, Kind.CACHE_FREEZE: 8.0}
 
 # How long a fault lasts, from and to.

@@ -1,7 +1,7 @@
-"""Somebody who can write to the replay cache's Redis, and knows no secret.
+"""An attacker who can write to the replay cache's Redis, and knows no secret.
 
-He puts there what was never signed, what was signed for another place, pickles that do harm when
-they are loaded, halves, and what he has kept: entries, markers and fences of some time ago.
+It writes entries that were never signed, or were signed for another place; pickles that do harm
+when they are loaded; halves of entries; and what it has kept: old entries, markers and fences.
 """
 
 import random
@@ -37,7 +37,7 @@ class Planter:
         #: What lay where: keys without their last letter, with their values.
         self._kept: deque[tuple[bytes, dict[bytes, bytes]]] = deque(maxlen=_KEPT)
         self.planted: Counter[str] = Counter()
-        #: Records whose marker he has brought back with their entry.
+        #: Records whose marker the planter has brought back with their entry.
         self.restored: set[uuid.UUID] = set()
         self._acts: dict[str, Callable[[bytes], None]] = {
             "bombs": self._plant_bomb,
@@ -63,7 +63,7 @@ class Planter:
 
     @property
     def has_exploded(self) -> bool:
-        """Whether somebody has loaded a pickle."""
+        """Whether a process has loaded a pickle."""
         return self._boom.exists()
 
     @property
@@ -73,7 +73,7 @@ class Planter:
     def _work(self) -> None:
         due = 0.0
         while not self._is_over.wait(_PERIOD):
-            # The server may be frozen, dead, or somebody's replica just now.
+            # The server may be frozen, dead, or a replica just now.
             with suppress(Exception):
                 if time.monotonic() >= due:
                     self._look_around()
@@ -99,7 +99,7 @@ class Planter:
         return self._rng.choice((_MARKER, _ENTRY, _FENCE))
 
     def _put(self, name: bytes, value: bytes) -> None:
-        # What he plants does not go away by itself, as ours does.
+        # Planted entries get no expiry, unlike the package's.
         self._redis.set(name, value)
 
     def _plant_bomb(self, name: bytes) -> None:
@@ -129,7 +129,7 @@ class Planter:
 
     def _restore_pair(self, name: bytes) -> None:
         name, values = self._rng.choice(self._kept)
-        # Before it is there: who is answered with it must find it among these.
+        # Noted before it is written: the checker looks up a replay that came from it.
         self.restored.add(uuid.UUID(name.rpartition(b":")[2].rstrip(b"}").decode()))
         for place in (_MARKER, _ENTRY):
             self._put(name + place, values[place])

@@ -5,16 +5,15 @@ Durations are in seconds.
 
 from dataclasses import dataclass
 
-#: How long a claim is trusted where no lock vouches for it; whoever is frozen for longer is a
-#: zombie.
+#: How long a claim is trusted where no lock vouches for it; a worker frozen for longer is a zombie.
 LEASE = 0.5
 
 #: How long an entry of the replay cache counts at most: what a lost invalidation may cost.
 MAX_AGE = 3.0
 #: How long the replay cache is left alone when it has failed.
 RETRY = 1.0
-#: How long after a reply its fence may send others away: a second, and as long as whoever put it up
-#: was frozen on his way to it.
+#: How long after a reply its fence may refuse duplicates: a second, and as long as the worker that
+#: put it up was frozen on the way.
 FENCED = 1.0 + LEASE * 3 + 1.0
 
 #: Where a worker may be told to stop: before its claim, between claim and row lock, in the view,

@@ -22,7 +22,7 @@ _CLAIM = (b"INSERT INTO", b"django_idempotency_idempotencyrecord")
 
 
 def _is_commit(data: bytes) -> bool:
-    # PostgreSQL's may come behind the statement that settles the record.
+    # PostgreSQL's may follow the statement that settles the record, in the same message.
     return _COMMIT in data[:_NEAR] or data.endswith(_AND_COMMIT)
 
 

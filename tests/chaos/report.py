@@ -61,7 +61,7 @@ def add_traffic(figures: Figures, exchanges: Sequence[Exchange], runs: Sequence[
     figures.add("requests", len(exchanges))
     figures.add("  answered", counted(statuses))
     figures.add("  replays", sum(exchange.marked for exchange in exchanges))
-    # Those of ambushes make no stops, and tell what any request takes on this machine just now.
+    # Requests of ambushes make no stops: they show what a request takes on this machine just now.
     plain = (e.ended - e.began for e in exchanges if e.marked and e.key.startswith(Kind.AMBUSH))
     figures.add("  a replay took", spread(plain))
     figures.add("  left by their clients", sum(exchange.left for exchange in exchanges))

@@ -47,7 +47,7 @@ def success_without_effect(case: Case) -> Iterator[str]:
 
 
 def strangers_reply(case: Case) -> Iterator[str]:
-    """A reply reaches nobody but who made the operation."""
+    """A reply reaches only the caller that made the operation."""
     for exchange in case.exchanges:
         owner = case.world.owners.get(exchange.nonce, case.operation)
         if owner != case.operation:
@@ -55,7 +55,7 @@ def strangers_reply(case: Case) -> Iterator[str]:
 
 
 def wrong_reply(case: Case) -> Iterator[str]:
-    """Nobody is told of the effect of a request he did not send."""
+    """No caller gets the reply to a request that it did not send."""
     payloads = {row.nonce: row.payload for row in case.rows}
     for success in case.successes:
         if payloads.get(success.nonce, success.payload) != success.payload:
@@ -78,7 +78,7 @@ def two_first_replies(case: Case) -> Iterator[str]:
 
 
 def unmarked_replay(case: Case) -> Iterator[str]:
-    """A 2xx that is not marked tells of the request's own run."""
+    """A 2xx without the mark of a replay comes from the request's own run."""
     makers = {row.nonce: row.request for row in case.effects}
     for success in case.successes:
         if not success.marked and makers.get(success.nonce, success.request) != success.request:
@@ -101,7 +101,7 @@ def _forgets(case: Case, success: Exchange, later: Exchange) -> Iterator[str]:
         fine = later.status == 422
     else:
         fine = later.digest == success.digest and later.marked
-    # Whoever was sent away by the database may have put up a fence, and was slow.
+    # A worker that the database refused may have put up its fence late.
     is_late_fence = case.world.is_fenced and later.status == 409
     if is_late_fence and later.began < success.ended + FENCED:
         return
@@ -123,7 +123,7 @@ def _is_own(exchange: Exchange) -> bool:
 
 
 def refused_and_done(case: Case) -> Iterator[str]:
-    """Whoever is told that nothing was done, did nothing; a 503 of the layer tells nothing."""
+    """A request that is refused had no effect; only the layer's 503 leaves that open."""
     if not case.promise.atomic:
         return
     for exchange in case.exchanges:

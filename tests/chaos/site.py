@@ -46,7 +46,7 @@ class Crash(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """The stop a request was told to make."""
+    """The stop that a request asks for."""
 
     request: str
     point: str = ""
@@ -60,7 +60,7 @@ class Stop:
             time.sleep(self.seconds)
 
     def _report(self) -> None:
-        # Who waits for it may have gone.
+        # The client that waits for it may be gone.
         with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
             if self.address:
                 sender.sendto(str(os.getpid()).encode(), self.address)
@@ -129,7 +129,7 @@ def serve(request: Any) -> HttpResponse:
 
 
 def staged(view: View) -> View:
-    """``view`` with the stops a request was told to make."""
+    """``view`` with the stops that a request asks for."""
 
     @wraps(view)
     def stopping(request: HttpRequest) -> HttpResponse:
@@ -172,7 +172,7 @@ def stage_claims() -> None:
 
 
 def stage_cache() -> None:
-    """Let whoever fills the replay cache stop before he does, and count what is found there."""
+    """Let a worker stop before it fills the replay cache, and count what is found there."""
     fill, look = Slot.fill, Replays.look
 
     def stopping_fill(self: Slot, response: Any, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""Gunicorn and its workers: who they are, and how to kill, freeze and thaw one."""
+"""Gunicorn and its workers: their process ids, and how to kill, freeze and thaw one."""
 
 import contextlib
 import os
@@ -35,7 +35,7 @@ class Site:
             *(sys.executable, "-m", "gunicorn", "tests.chaos.wsgi", "--preload"),
             *("--bind", f"{LOOPBACK}:{self.port}", "--no-control-socket", "--keep-alive", "0"),
             *("--workers", str(WORKERS), "--threads", str(THREADS), "--graceful-timeout", "2"),
-            # Nobody but the hammer kills a worker, however long it is frozen.
+            # Only the hammer kills a worker, however long it is frozen.
             *("--timeout", "0", "--backlog", "1024"),
         )
         with self.log.open("wb") as log:

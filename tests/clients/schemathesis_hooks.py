@@ -1,7 +1,6 @@
-"""What schemathesis does here beside reading the schema: it sends every order once more.
+"""Hooks for schemathesis (``SCHEMATHESIS_HOOKS``), which make it send every order a second time.
 
-For ``SCHEMATHESIS_HOOKS``. ``IDEMPOTENCY_TEST_REPLAYS`` names the file that gets a line for each
-replay.
+``IDEMPOTENCY_TEST_REPLAYS`` names the file that gets a line for each replay.
 """
 
 import itertools
@@ -16,13 +15,13 @@ import schemathesis
 
 from django_idempotency.http.keys import MAX_LENGTH, PATTERN
 
-# The longest a cake bakes by the schema; none is baked that long here.
+# The longest time that the schema allows for baking.
 _LONGEST = 5
 _calls = itertools.count()
 
 
 def _freshen(headers: Any) -> None:
-    """Let two of three keys be new: schemathesis prefers "0", which soon is known too well."""
+    """Make two of three keys new: schemathesis prefers "0", which is soon used up."""
     key = str((headers or {}).get("Idempotency-Key", ""))
     if re.search(PATTERN, key) and len(key) <= MAX_LENGTH and next(_calls) % 3:
         headers["Idempotency-Key"] = str(uuid.uuid4())
@@ -30,7 +29,7 @@ def _freshen(headers: Any) -> None:
 
 @schemathesis.hook
 def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
-    """Bake at once what the shop would take its time for."""
+    """Order cakes that bake immediately."""
     _freshen(case.headers)
     seconds: Any = case.body.get("bake_seconds") if isinstance(case.body, dict) else None
     if type(seconds) in (int, float) and 0 <= seconds <= _LONGEST:
@@ -41,7 +40,7 @@ def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
 def replayed(ctx: Any, response: Any, case: Any) -> None:
     """A covered request that succeeded gets the same reply again."""
     first = response.request
-    # What is only accepted is accepted again.
+    # A request that was only accepted has no response to replay yet.
     if first.method != "POST" or response.status_code >= 300 or response.status_code == 202:
         return
     if "Idempotency-Key" not in first.headers:

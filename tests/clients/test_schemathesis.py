@@ -1,7 +1,7 @@
-"""The shop's API keeps to its own description, whatever schemathesis thinks of sending.
+"""The shop's API keeps to its schema, whatever schemathesis sends.
 
-``IDEMPOTENCY_TEST_EXAMPLES`` is how many examples it makes for each operation and phase; `make
-schemathesis` lets it make 300.
+It makes ``IDEMPOTENCY_TEST_EXAMPLES`` examples for each operation and phase; `make schemathesis`
+makes 300.
 """
 
 import json
@@ -24,18 +24,18 @@ from testproject.provider.server import open_provider
 EXAMPLES = os.environ.get("IDEMPOTENCY_TEST_EXAMPLES", "3")
 HERE = Path(__file__).parent
 
-pytestmark = pytest.mark.drf
+pytestmark = [pytest.mark.once, pytest.mark.drf]
 
 
 def token_of(shop: Shop) -> str:
-    """A customer's."""
+    """The token of a customer."""
     login = {"username": "guest", "password": "guest"}
     reply = httpx.post(f"{shop.address}/api/token/", data=login)
     return str(reply.json()["token"])
 
 
 def schemathesis(shop: Shop, folder: Path) -> subprocess.CompletedProcess[str]:
-    """One run over all operations; ``folder`` takes what it leaves."""
+    """Run schemathesis over all operations, with its files in ``folder``."""
     command = [
         *(str(Path(sys.executable).with_name("schemathesis")), "--no-color"),
         *("--config-file", str(HERE / "schemathesis.toml")),
@@ -58,7 +58,7 @@ def schemathesis(shop: Shop, folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 def tickets(shop: Shop) -> tuple[list[str], list[str]]:
-    """Those of the cakes that were baked, and those of the orders in the database."""
+    """The numbers of the baked cakes, and those of the orders in the database."""
     lines = shop.books.kitchen_log.read_text().splitlines()
     with closing(sqlite3.connect(shop.books.database)) as connection:
         orders = connection.execute("SELECT ticket FROM shop_order").fetchall()

@@ -1,6 +1,6 @@
 """A real client that makes its own keys and retries by itself: stripe-python.
 
-``IDEMPOTENCY_TEST_CALLS`` is how often it calls; `make stripe` lets it call 200 times.
+It calls ``IDEMPOTENCY_TEST_CALLS`` times; `make stripe` lets it call 200 times.
 """
 
 import os
@@ -18,15 +18,18 @@ from tests.clients.tunnel import tunnel
 from tests.support.live import gunicorn
 
 CALLS = int(os.environ.get("IDEMPOTENCY_TEST_CALLS", "30"))
-# Every third answer: the retry of a lost one may be lost as well.
+# Every third answer is lost, so that the answer to a retry may be lost as well.
 NTH = 3
 
-pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
+pytestmark = [
+    pytest.mark.once,
+    pytest.mark.django_db(transaction=True, databases=["default", "other"]),
+]
 
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its pauses between retries, which are half a second and more."""
+    """Shortens the client's pauses between retries, which are half a second and more."""
     transport: Any = stripe.HTTPClient
     monkeypatch.setattr(transport, "INITIAL_DELAY", 0.01)
     monkeypatch.setattr(transport, "MAX_DELAY", 0.05)
@@ -34,13 +37,13 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def address(tmp_path: Path) -> Iterator[str]:
-    """The server."""
+    """The address of the server."""
     with gunicorn(tmp_path, workers=2, threads=4) as found:
         yield found
 
 
 def test_every_call_makes_one_charge_though_replies_get_lost(quick: None, address: str) -> None:
-    """And each call returns its own."""
+    """Each call returns its own charge."""
     with tunnel(address, nth=NTH) as (base, lossy):
         client = stripe.StripeClient(
             "sk_test_tunnel", base_addresses={"api": base}, max_network_retries=4

@@ -1,4 +1,4 @@
-"""A way to the server on which replies get lost, after the request has been processed."""
+"""A way to the server on which replies get lost after the request has been processed."""
 
 import asyncio
 import contextlib
@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 
 class Tunnel:
-    """Passes everything on, but hangs up instead of every ``nth`` answer, a whole one."""
+    """Passes everything on, but closes the connection instead of every ``nth`` answer."""
 
     def __init__(self, port: int, nth: int) -> None:
         self._port = port
@@ -18,7 +18,7 @@ class Tunnel:
         self.lost = 0
 
     async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection of a client's, until either side ends it."""
+        """Pass on one client's connection, until either side closes it."""
         far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._port)
         asked = asyncio.Event()
         asking = asyncio.create_task(self._ask(reader, far_writer, asked))
@@ -34,7 +34,7 @@ class Tunnel:
         far_writer.close()
 
     def _is_lost(self) -> bool:
-        """Whether the answer that begins now is one of those."""
+        """Whether the answer that begins now is to be lost."""
         self.answers += 1
         lost = self.answers % self._nth == 0
         self.lost += lost
@@ -53,7 +53,7 @@ class Tunnel:
 
 @contextmanager
 def tunnel(address: str, *, nth: int) -> Iterator[tuple[str, Tunnel]]:
-    """The address of a tunnel to ``address``, and what it has lost so far."""
+    """The address of a tunnel to ``address``, and the answers it has lost so far."""
     carrier = Tunnel(urlsplit(address).port or 80, nth)
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)

@@ -1,6 +1,6 @@
 """A completer in a process of its own, which is ready before it begins: ``python -m ...``.
 
-It says that it is ready, waits for a word, finishes what is due in the test database, and prints
+It says that it is ready, waits for a line, finishes what is due in the test database, and prints
 what came of each operation.
 """
 

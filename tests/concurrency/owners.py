@@ -17,7 +17,7 @@ from django_idempotency.protocol.claims import Claim
 
 Reply = Any
 
-#: Where an owner can stop: with his claim and without a transaction; and after a failed view.
+#: Where an owner can stop: with its claim and before its transaction; and after a failed view.
 POINTS: dict[str, tuple[type[Any], str]] = {
     "begin": (Attempt, "_in_transaction"),
     "late release": (Claim, "release_late"),
@@ -31,7 +31,7 @@ def send(path: str, key: str) -> Reply:
 
 
 def in_thread(pool: ThreadPoolExecutor, run: Callable[[], Any]) -> "Future[Any]":
-    """``run`` on connections of its own, which are closed behind it."""
+    """``run`` on connections of its own, which are closed at its end."""
 
     def closing() -> Any:
         try:
@@ -43,7 +43,7 @@ def in_thread(pool: ThreadPoolExecutor, run: Callable[[], Any]) -> "Future[Any]"
 
 
 class Gate:
-    """Where one thread stops until it is told to go on."""
+    """Where one thread stops until the test lets it go on."""
 
     def __init__(self) -> None:
         self.reached = threading.Event()

@@ -22,7 +22,10 @@ from tests.app import effects
 from tests.app.models import Order
 from tests.support.live import gunicorn
 
-pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
+pytestmark = [
+    pytest.mark.races,
+    pytest.mark.django_db(transaction=True, databases=["default", "other"]),
+]
 
 RACERS = 16
 ROUNDS = 20
@@ -61,7 +64,7 @@ def test_connections_with_one_key_have_one_effect() -> None:
 
 
 def test_duplicates_that_may_wait_get_the_first_reply(settings: Settings) -> None:
-    """``wait``: nobody is refused, and the view runs once."""
+    """``wait``: no request is refused, and the view runs once."""
     settings.IDEMPOTENCY_WAIT = timedelta(seconds=20)
     settings.IDEMPOTENCY_MAX_WAITERS = 5
     key = uuid.uuid4().hex
@@ -76,7 +79,7 @@ def test_duplicates_that_may_wait_get_the_first_reply(settings: Settings) -> Non
 
 
 class Caller:
-    """One caller with a connection of his own, opened before the race."""
+    """One caller with its own connection, opened before the race."""
 
     def __init__(self, address: str) -> None:
         self._connection = HTTPConnection(urlsplit(address).netloc, timeout=30)

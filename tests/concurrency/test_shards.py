@@ -73,7 +73,7 @@ def order(customer: int, key: str) -> Reply:
 
 
 def statuses(keys: dict[int, str], shard: str) -> set[int]:
-    """What the customers of a shard are told."""
+    """The statuses that the customers of a shard get."""
     mine = [customer for customer in keys if SHARDS[customer % 2] == shard]
     return {order(customer, keys[customer]).status_code for customer in mine}
 

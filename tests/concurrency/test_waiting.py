@@ -9,11 +9,12 @@ from django.db import connection
 from pytest_django import Settings
 
 from django_idempotency.models import IdempotencyRecord
-from django_idempotency.protocol import claims
+from django_idempotency.protocol import waiting
 from tests.app import effects
 from tests.app.models import Order
 from tests.concurrency.owners import in_thread, send
 from tests.crash.test_kills import kill, worker
+from tests.support.patience import until
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
 
@@ -24,8 +25,8 @@ PATH = "/function/"
 def test_waiters_whose_owner_dies_take_over_once(
     waiters: int, key: str, settings: Settings
 ) -> None:
-    """One of them runs, nobody is fenced off, everybody gets that one reply."""
-    settings.IDEMPOTENCY_WAIT = timedelta(seconds=30)
+    """One of them runs, none is fenced off, and all get that one reply."""
+    settings.IDEMPOTENCY_WAIT = timedelta(seconds=60)
     settings.IDEMPOTENCY_MAX_WAITERS = waiters
     with worker("in-view", key, PATH) as owner, ThreadPoolExecutor(waiters) as pool:
         time.sleep(0.2)
@@ -35,7 +36,7 @@ def test_waiters_whose_owner_dies_take_over_once(
         results = [reply.result() for reply in replies]
         waited = time.monotonic() - killed
     assert Order.objects.count() == 1
-    assert effects.count() == 2  # that of the owner who died, and of the one who took over
+    assert effects.count() == 2  # one of the owner that died, one of the waiter that took over
     assert {result.status_code for result in results} == {201}
     assert len({result.content for result in results}) == 1
     assert [result.get("Idempotent-Replayed") for result in results].count(None) == 1
@@ -50,50 +51,48 @@ def test_waiters_whose_owner_dies_take_over_once(
 def test_waiter_is_woken_by_the_owner_s_lock(
     dies: bool, key: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With a poll of 10 s the reply still comes at once, whether the owner commits or dies."""
-    settings.IDEMPOTENCY_WAIT = timedelta(seconds=30)
-    monkeypatch.setattr(claims, "_SHORTEST_POLL_SECONDS", 10)
-    monkeypatch.setattr(claims, "_LONGEST_POLL_SECONDS", 10)
+    """The reply comes though the waiter itself would look again only after its wait is over."""
+    settings.IDEMPOTENCY_WAIT = timedelta(seconds=60)
+    monkeypatch.setattr(waiting, "_SHORTEST_POLL_SECONDS", 3600)
+    monkeypatch.setattr(waiting, "_LONGEST_POLL_SECONDS", 3600)
     with worker("in-view", key, PATH) as owner, ThreadPoolExecutor(1) as pool:
-        time.sleep(0.2)  # a young claim is looked at again, in 10 s
+        # A claim that is younger than the grace is not watched.
+        time.sleep(0.2)
         reply = in_thread(pool, lambda: send(PATH, key))
         time.sleep(0.5)
         assert not reply.done()
-        began = time.monotonic()
         if dies:
             kill(owner)
         else:
             owner.communicate("\n")
         result = reply.result()
-        waited = time.monotonic() - began
     assert Order.objects.count() == 1
+    assert result.status_code == 201
     assert result.get("Idempotent-Replayed") == (None if dies else "true")
-    assert waited < 5
 
 
 @pytest.mark.parametrize("seconds", [0.3, 1.5])
 def test_waiting_for_a_running_owner_is_bounded(
     seconds: float, key: str, settings: Settings
 ) -> None:
-    """Then comes the same 409 as without."""
+    """The same 409 as without a wait comes while the owner still runs, and not before its time."""
     settings.IDEMPOTENCY_WAIT = timedelta(seconds=seconds)
     with worker("in-view", key, PATH):
         time.sleep(0.2)
         began = time.monotonic()
         assert send(PATH, key).status_code == 409
-        waited = time.monotonic() - began
-    assert seconds <= waited < seconds + 1
+        assert time.monotonic() - began >= seconds
 
 
 @pytest.mark.parametrize("seats", [0, 2])
 def test_waiters_over_the_cap_are_refused_at_once(seats: int, key: str, settings: Settings) -> None:
     """The pool of threads is not theirs to fill."""
-    settings.IDEMPOTENCY_WAIT = timedelta(seconds=20)
+    settings.IDEMPOTENCY_WAIT = timedelta(seconds=60)
     settings.IDEMPOTENCY_MAX_WAITERS = seats
     with worker("in-view", key, PATH) as owner, ThreadPoolExecutor(8) as pool:
         time.sleep(0.2)
         replies = [in_thread(pool, lambda: send(PATH, key)) for _ in range(8)]
-        time.sleep(1.5)
+        until(lambda: sum(reply.done() for reply in replies) == 8 - seats, "too many wait")
         refused = [reply.result().status_code for reply in replies if reply.done()]
         owner.communicate("\n")
         statuses = [reply.result().status_code for reply in replies]
@@ -103,7 +102,7 @@ def test_waiters_over_the_cap_are_refused_at_once(seats: int, key: str, settings
 
 
 def test_seats_are_given_back(key: str, settings: Settings) -> None:
-    """Whatever became of the waiter."""
+    """A waiter that got its 409 leaves its place to the next."""
     settings.IDEMPOTENCY_WAIT = timedelta(milliseconds=120)
     settings.IDEMPOTENCY_MAX_WAITERS = 1
     with worker("in-view", key, PATH):

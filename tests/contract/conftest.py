@@ -1,4 +1,4 @@
-"""Which doors the contract's matrix has, how large it was, and where the claims of each ran."""
+"""The doors of the contract's matrix, its size, and whether each door's claims joined."""
 
 import re
 from collections import Counter
@@ -11,19 +11,24 @@ from django.db import connection
 from tests.app.urls import ASYNC, DOORS
 from tests.contract.test_where_claims_run import WHERE
 
-# A test that was run for one door among others has that door's URL among its parameters.
+# The id of a test that runs once for each door contains the door's URL.
 _DOOR = re.compile(r"[\[-](/[\w/-]+/)[\]-]")
 
-# One for each way to a database: the view's exception meets us or REST framework first, the claim
-# commits by itself or joins, a coroutine, a door in a door. The others differ on the way there.
+# One door for each way to a database: exceptions reach the layer or REST framework first, the claim
+# commits by itself or joins, coroutines, nested doors. The other doors differ before that.
 _FEW = {
     *("/function/", "/above/", "/api-method/", "/mixin/", "/twice/"),
     *("/below/", "/ninja/door/", "/async-function/"),
 }
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """All tests in this folder say what every door promises."""
+    item.add_marker(pytest.mark.contract)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With ``--few-doors`` the others are left to a run without it."""
+    """With ``--few-doors``, skip the doors that only the full matrix needs."""
     if config.getoption("few_doors"):
         config.hook.pytest_deselected(items=[item for item in items if _is_another(item)])
         items[:] = [item for item in items if not _is_another(item)]
@@ -43,7 +48,7 @@ def _cells(reports: list[pytest.TestReport]) -> Iterator[str]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """The number of cells, by module, and for each door: by itself, or joined."""
+    """Print the number of cells by module, and whether each door's claims committed or joined."""
     cells = Counter(_cells(terminalreporter.stats.get("passed", [])))
     if not cells:
         return

@@ -22,9 +22,9 @@ from tests.contract.test_strangers import by_session
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
 
 PLAIN = "/function/"
-# This door's caller is a user without a row.
-NOBODY = "/wrapped/"
-EVERY_DOOR = [door for door in (*DOORS, *ASYNC, "/ninja/door/") if door != NOBODY]
+# At this door the caller is a user without a row in the database.
+WITHOUT_USER = "/wrapped/"
+EVERY_DOOR = [door for door in (*DOORS, *ASYNC, "/ninja/door/") if door != WITHOUT_USER]
 
 
 @pytest.fixture(autouse=True)
@@ -34,12 +34,12 @@ def accepting(settings: Settings) -> None:
 
 
 def complete() -> list[Completion]:
-    """What a completer does now."""
+    """Finish what is due, as a completer does."""
     return [done.completion for done in complete_due()]
 
 
 def state(url: str, client: Client | None = None) -> Any:
-    """What the status page says."""
+    """The operation's state on its status page."""
     response = (client or Client()).get(url)
     assert response.status_code == 200
     return response.json()
@@ -49,7 +49,7 @@ def state(url: str, client: Client | None = None) -> Any:
 def test_request_is_accepted_then_run_once_then_replayed(
     door: str, post: Post, key: str, atomic_requests: bool
 ) -> None:
-    """Every repetition is accepted again until there is a response, and then gets that."""
+    """Every repetition is accepted until there is a response, and then gets it."""
     first, second = post(door, key), post(door, key)
     assert (first.status_code, second.status_code) == (202, 202)
     assert first.content == second.content
@@ -72,7 +72,7 @@ def test_request_is_accepted_then_run_once_then_replayed(
 
 @pytest.mark.parametrize("act", ["crash", "unavailable"])
 def test_failed_run_is_pending_and_tried_again(post: Post, key: str, act: str) -> None:
-    """The client is told 202 as long as somebody will try."""
+    """The client gets 202 as long as there will be another attempt."""
     first = post(PLAIN, key, act=act)
     assert complete() == [Completion.PENDING]
     assert state(first["Location"])["state"] == "pending"
@@ -83,8 +83,8 @@ def test_failed_run_is_pending_and_tried_again(post: Post, key: str, act: str) -
     assert (refused.status_code, refused.json()["code"]) == (409, "idempotency_attempts_exhausted")
 
 
-def test_answer_without_outcome_is_the_clients_to_mend(post: Post, key: str) -> None:
-    """A 401 frees the key, and the mended request is accepted under it."""
+def test_answer_without_outcome_frees_the_key(post: Post, key: str) -> None:
+    """After a 401 the key is free, and the corrected request is accepted with it."""
     first = post(PLAIN, key, act="unauthorized")
     assert complete() == [Completion.REFUSED]
     assert state(first["Location"])["state"] == "refused"
@@ -93,7 +93,7 @@ def test_answer_without_outcome_is_the_clients_to_mend(post: Post, key: str) -> 
 
 
 def test_other_request_with_the_key_is_refused(post: Post, key: str) -> None:
-    """Accepted or finished, the key stands for its first request."""
+    """Accepted or finished, the key belongs to its first request."""
     assert post(PLAIN, key).status_code == 202
     assert post(PLAIN, key, body={"cake": "other"}).status_code == 422
     complete()
@@ -102,7 +102,7 @@ def test_other_request_with_the_key_is_refused(post: Post, key: str) -> None:
 
 
 def test_keyless_request_runs_at_once(post: Post) -> None:
-    """There is nothing to come back to."""
+    """Without a key, the client could not ask for the operation."""
     assert post(PLAIN).status_code == 201
     assert effects.count() == 1
 
@@ -110,14 +110,14 @@ def test_keyless_request_runs_at_once(post: Post) -> None:
 def test_body_too_large_to_be_stored_is_run_at_once(
     post: Post, key: str, settings: Settings
 ) -> None:
-    """The final response is what a retry would get in the end."""
+    """The client gets the final response immediately."""
     settings.IDEMPOTENCY_MAX_REQUEST_BYTES = 5
     assert post(PLAIN, key).status_code == 201
     assert not IdempotencyEnvelope.objects.exists()
 
 
-def test_crash_before_the_request_was_stored_is_mended_by_a_retry(post: Post, key: str) -> None:
-    """A parked claim without an envelope would never be run."""
+def test_crash_before_the_request_was_stored_is_repaired_by_a_retry(post: Post, key: str) -> None:
+    """A completer cannot run a claim without a stored request, so the retry stores it."""
     post(PLAIN, key)
     IdempotencyEnvelope.objects.all().delete()
     assert complete() == []
@@ -127,7 +127,7 @@ def test_crash_before_the_request_was_stored_is_mended_by_a_retry(post: Post, ke
 
 
 def test_stranger_does_not_see_an_operation(key: str) -> None:
-    """Neither its state nor its response; one that is not there looks the same."""
+    """Neither its state nor its response: both get the 404 of an unknown operation."""
     alice, bob = by_session("alice"), by_session("bob")
     response: Any = alice.post(PLAIN, headers={"Idempotency-Key": key})
     url = response["Location"]
@@ -141,8 +141,8 @@ def test_stranger_does_not_see_an_operation(key: str) -> None:
     assert alice.get(told["response"]["url"]).status_code == 201
 
 
-def test_operation_is_run_for_who_sent_it(key: str) -> None:
-    """The completer logs in whoever was logged in, and nobody else."""
+def test_operation_runs_for_the_user_who_sent_it(key: str) -> None:
+    """The completer runs it as the user who had logged in, and as no other."""
     alice = by_session("alice")
     alice.post("/who/", headers={"Idempotency-Key": key})
     complete()
@@ -151,23 +151,23 @@ def test_operation_is_run_for_who_sent_it(key: str) -> None:
     assert record.status == "completed"
 
 
-def test_operation_of_a_user_who_is_gone_is_left_to_a_person(post: Post, key: str) -> None:
-    """Nobody acts in the name of somebody who may not."""
-    assert post(NOBODY, key).status_code == 202
+def test_operation_of_a_deleted_user_is_given_up(post: Post, key: str) -> None:
+    """An operation never runs for a user who may no longer log in."""
+    assert post(WITHOUT_USER, key).status_code == 202
     assert complete() == [Completion.GIVEN_UP]
     assert effects.count() == 0
     assert complete() == []
 
 
-def test_response_is_not_there_before_it_is(post: Post, key: str) -> None:
-    """No empty 200."""
+def test_response_is_a_404_until_there_is_one(post: Post, key: str) -> None:
+    """404, and not an empty 200."""
     url = post(PLAIN, key)["Location"]
     assert Client().get(f"{url}response/").status_code == 404
 
 
 def test_accepting_costs_few_statements(post: Post, key: str) -> None:
-    """A look, a claim, a look, an envelope."""
-    post(PLAIN, "another-key-of-somebody")
+    """Two SELECTs, the claim and the stored request."""
+    post(PLAIN, "another-key-of-the-caller")
     with CaptureQueriesContext(connection) as captured:
         post(PLAIN, key)
     ours = [q["sql"] for q in captured if "django_idempotency" in q["sql"]]
@@ -175,7 +175,7 @@ def test_accepting_costs_few_statements(post: Post, key: str) -> None:
 
 
 def test_missing_urls_are_found_before_anything_is_claimed(post: Post, key: str) -> None:
-    """By a check; and a request claims nothing."""
+    """By a system check, and by the first request, which claims nothing."""
     with override_settings(ROOT_URLCONF="tests.app.urls_without_operations"):
         assert "django_idempotency.E006" in {found.id for found in run_checks()}
         with pytest.raises(NoReverseMatch):

@@ -1,4 +1,4 @@
-"""Coroutines: no transaction, so what they wrote stays; and clients that hang up."""
+"""Coroutines have no transaction, so their writes stay; and some clients hang up."""
 
 import http.client
 import socket
@@ -20,10 +20,11 @@ from tests.app.models import Order
 from tests.app.urls import ASYNC
 from tests.conftest import Post, atomic_requests_on
 from tests.support.live import uvicorn
+from tests.support.patience import until
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
 
-#: act: (status, status of the record)
+#: For each act: the response's status and the record's.
 TABLE = {
     "order": (201, Status.COMPLETED),
     "payment_required": (402, Status.COMPLETED),
@@ -44,7 +45,7 @@ MOMENTS = [0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4]
 def test_answer_decides_about_the_key(
     act: str, door: str, key: str, post: Post, atomic_requests: bool
 ) -> None:
-    """Kept or free at once; the view commits by itself."""
+    """The key is kept or freed at once, and the view commits by itself."""
     status, kept = TABLE[act]
     assert post(door, key, act=act).status_code == status
     assert Order.objects.count() == effects.count() == 1
@@ -53,7 +54,7 @@ def test_answer_decides_about_the_key(
 
 @pytest.mark.parametrize("door", ["/async-slow/", "/async-hangs-once/"])
 def test_atomic_requests_is_refused_as_django_does(door: str, key: str, post: Post) -> None:
-    """Nothing runs in a transaction that could not be."""
+    """A coroutine cannot run in a transaction, so nothing runs."""
     with atomic_requests_on("default"):
         assert post(door, key).status_code == 500
     assert effects.count() == 0
@@ -61,7 +62,7 @@ def test_atomic_requests_is_refused_as_django_does(door: str, key: str, post: Po
 
 @pytest.mark.parametrize("door", ASYNC)
 def test_async_client_gets_the_first_reply_again(door: str, key: str) -> None:
-    """Without a thread of the request's own, as in tests."""
+    """This client runs the view in its own event loop, without a thread for each request."""
 
     async def twice() -> list[bytes]:
         client = AsyncClient()
@@ -74,10 +75,8 @@ def test_async_client_gets_the_first_reply_again(door: str, key: str) -> None:
 
 
 def claimed() -> None:
-    """Return when a request has been claimed, which takes a moment on a busy machine."""
-    deadline = time.monotonic() + 20
-    while not IdempotencyRecord.objects.exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
+    """Return when a request has been claimed."""
+    until(IdempotencyRecord.objects.exists, "no claim was made")
 
 
 def hang_up(address: str, path: str, key: str, wait: Callable[[], None]) -> None:
@@ -91,17 +90,17 @@ def hang_up(address: str, path: str, key: str, wait: Callable[[], None]) -> None
 
 def post_again(address: str, path: str, key: str) -> httpx.Response:
     """Retry while the first request is running, as clients do."""
-    deadline = time.monotonic() + 20
-    while True:
+
+    def answered() -> httpx.Response | None:
         reply = httpx.post(f"{address}{path}", headers={"Idempotency-Key": key}, timeout=20)
-        if reply.status_code != http.client.CONFLICT or time.monotonic() > deadline:
-            return reply
-        time.sleep(0.05)
+        return None if reply.status_code == http.client.CONFLICT else reply
+
+    return until(answered, "the key is stuck")
 
 
 @pytest.mark.parametrize("path", ["/async-slow/", "/exempt/?act=slow"], ids=["async", "sync"])
-def test_client_that_hangs_up_finds_the_reply_when_she_returns(path: str, tmp_path: Path) -> None:
-    """Ten moments: before, in and after the effect. One effect each, and its reply."""
+def test_client_that_hangs_up_finds_the_reply_later(path: str, tmp_path: Path) -> None:
+    """Clients hang up before, in and after the effect; each finds one effect and its reply."""
     keys = [uuid.uuid4().hex for _ in MOMENTS]
     with uvicorn(tmp_path) as address:
         for key, moment in zip(keys, MOMENTS, strict=True):
@@ -113,8 +112,9 @@ def test_client_that_hangs_up_finds_the_reply_when_she_returns(path: str, tmp_pa
     assert all(record.status == Status.COMPLETED for record in IdempotencyRecord.objects.all())
 
 
+@pytest.mark.slow
 def test_dead_server_frees_the_key_with_its_lease(tmp_path: Path, key: str) -> None:
-    """No row lock vouches for a coroutine: a retry is sent away until the lease is over."""
+    """No row lock vouches for a coroutine, so a retry gets 409 until the lease is over."""
     with uvicorn(tmp_path) as address:
         hang_up(address, "/async-hangs-once/", key, claimed)
     with uvicorn(tmp_path) as address:

@@ -1,4 +1,4 @@
-"""Ways to write a view that once slipped past a door, or through the wrong one."""
+"""Ways to write a view that a door once missed, or covered under the wrong options."""
 
 import gc
 import uuid
@@ -45,7 +45,7 @@ def bake(request: Any, status: int = 201) -> HttpResponse:
 
 
 class ByName(BaseAuthentication):
-    """Users and machines, told apart by their header."""
+    """Authenticates users and machines, each by a header."""
 
     def authenticate(self, request: Any) -> Any:
         if name := request.headers.get("X-User"):
@@ -56,7 +56,7 @@ class ByName(BaseAuthentication):
 
 
 class Machine:
-    """A principal that is no user of the project's."""
+    """A principal that is not a user of the project."""
 
     is_authenticated = True
 
@@ -65,7 +65,7 @@ class Machine:
 
 
 class Members(APIView):
-    """Logged in only."""
+    """A view for callers who are logged in."""
 
     authentication_classes = (ByName,)
     permission_classes = (IsAuthenticated,)
@@ -101,7 +101,7 @@ class Base(View):
 
 
 class Between:
-    """What LoginRequiredMixin does: a dispatch of its own."""
+    """A mixin with a dispatch of its own, as LoginRequiredMixin is."""
 
     def dispatch(self, request: Any, *args: Any, **kwargs: Any) -> Any:
         parent: Any = super()
@@ -114,7 +114,7 @@ class Subclass(Between, Base):
 
 @method_decorator(idempotent, name="post")
 class OnlyPost(View):
-    """Hidden from the URL's callback."""
+    """The URL's callback hides this door."""
 
     def post(self, request: Any) -> HttpResponse:
         return homeless(request)
@@ -146,7 +146,7 @@ def helper(request: Any) -> HttpResponse:
 
 
 class WithHelper(APIView):
-    """Only what goes through the helper is covered."""
+    """Only requests that reach the helper are covered."""
 
     def post(self, request: Any) -> HttpResponse:
         return helper(request)
@@ -177,7 +177,7 @@ VIEWS: list[weakref.ref[Any]] = []
 
 
 class Tenant(IdempotencyMixin, APIView):
-    """A scope that is a method."""
+    """The scope is a method."""
 
     def get_idempotency_scope(self, request: Any) -> str:
         return "tenant"
@@ -189,7 +189,7 @@ class Tenant(IdempotencyMixin, APIView):
 
 @idempotent
 def hooked(request: Any) -> HttpResponse:
-    """A hook of on_commit() that raises what a COMMIT might."""
+    """Registers an on_commit() hook that raises what a COMMIT might raise."""
     error = {"integrity": IntegrityError, "operational": OperationalError}[request.GET["act"]]
 
     def hook() -> None:
@@ -201,7 +201,7 @@ def hooked(request: Any) -> HttpResponse:
 
 @idempotent
 def swallows(request: Any) -> HttpResponse:
-    """Catches a database error that Django did not see."""
+    """Catches a database error that Django has not seen."""
     response = bake(request, status=int(request.GET["act"]))
     cursor = connection.cursor()
     try:
@@ -213,7 +213,7 @@ def swallows(request: Any) -> HttpResponse:
 
 @idempotent
 def simple(request: Any, name: str = "") -> HttpResponse:
-    """Nothing special."""
+    """A plain view."""
     return bake(request)
 
 
@@ -255,7 +255,7 @@ urlpatterns = [
 
 
 def test_authentication_runs_before_a_door_among_other_decorators(key: str, post: Post) -> None:
-    """Neither Bob nor nobody gets Alice's reply."""
+    """Bob does not get Alice's reply, and neither does an anonymous caller."""
     alice, bob, nobody = (
         post("/list/", key, **headers) for headers in ({"X-User": "a"}, {"X-User": "b"}, {})
     )
@@ -277,7 +277,7 @@ def test_kinds_of_principals_do_not_share_primary_keys(key: str, post: Post) -> 
 def test_nothing_is_replayed_over_rows_missing_elsewhere(
     door: str, aliases: list[str], key: str, post: Post
 ) -> None:
-    """Whichever databases are in ATOMIC_REQUESTS, and wherever dispatch comes from."""
+    """This holds whichever databases are in ATOMIC_REQUESTS, and wherever dispatch comes from."""
     with atomic_requests_on(*aliases):
         replies = [post(door, key) for _ in range(3)]
     assert not any("Idempotent-Replayed" in reply for reply in replies)
@@ -285,14 +285,14 @@ def test_nothing_is_replayed_over_rows_missing_elsewhere(
 
 
 def test_door_on_an_inherited_dispatch_still_covers(key: str, post: Post) -> None:
-    """Whatever doors the subclass has on other methods."""
+    """The subclass may have doors on other methods."""
     replies = [post("/dispatch-below/", key) for _ in range(2)]
     assert effects.count() == 1
     assert replies[1]["Idempotent-Replayed"] == "true"
 
 
 def test_options_of_a_helper_stay_its_own(key: str, post: Post, client: Client) -> None:
-    """PATCH is neither covered nor does it need a key, before and after a POST."""
+    """PATCH is not covered and needs no key, before and after a POST."""
     with atomic_requests_on("default"):
         for _ in range(2):
             assert client.patch("/helper/").status_code == 201
@@ -301,7 +301,7 @@ def test_options_of_a_helper_stay_its_own(key: str, post: Post, client: Client) 
 
 
 def test_helper_method_works_with_several_databases(key: str, post: Post) -> None:
-    """The records' database commits last there, too."""
+    """The records' database commits last in this case as well."""
     with atomic_requests_on("default", "other"):
         replies = [post("/helper-method/", key) for _ in range(2)]
     assert effects.count() == 1
@@ -315,7 +315,7 @@ def test_view_kept_apart_stays_apart(client: Client) -> None:
 
 
 def test_view_instances_are_freed(post: Post) -> None:
-    """No policy keeps a bound method, and with it a request."""
+    """No policy keeps a bound method, which would keep the view and its request."""
     for _ in range(5):
         post("/tenant/", uuid.uuid4().hex)
     gc.collect()
@@ -336,7 +336,7 @@ def test_database_error_in_a_hook_is_the_hook_s(error: str, key: str, post: Post
 def test_swallowed_database_error_is_no_success(
     status: str, answer: int, with_key: bool, key: str, post: Post
 ) -> None:
-    """PostgreSQL will roll back: no 2xx, no replay. SQLite goes on as if nothing had been."""
+    """PostgreSQL rolls back, so the response is no 2xx and no replay. SQLite commits."""
     doomed = connection.vendor == "postgresql"
     reply = post("/swallows/", key if with_key else None, act=status)
     assert reply.status_code == (answer if doomed else int(status))
@@ -346,7 +346,7 @@ def test_swallowed_database_error_is_no_success(
 
 
 def test_class_of_django_s_own_is_left_alone() -> None:
-    """A door on ``TemplateView.as_view()`` says nothing about its other subclasses."""
+    """A door on ``TemplateView.as_view()`` does not change its other subclasses."""
     idempotent(TemplateView.as_view(template_name="x.html"))
 
     async def get(self: Any, request: Any) -> HttpResponse:
@@ -358,12 +358,12 @@ def test_class_of_django_s_own_is_left_alone() -> None:
 
 @pytest.mark.parametrize("door", ["/method-wins/", "/dispatch-wins/"])
 def test_inner_argument_wins(door: str, post: Post) -> None:
-    """Of nested doors."""
+    """The inner one of two doors decides."""
     assert post(door).status_code == 201
 
 
 def test_text_beside_a_file_of_the_same_name_counts(key: str) -> None:
-    """Another text is another request."""
+    """The same file with another text is another request."""
     replies = [
         Client().post(
             "/simple/",
@@ -385,5 +385,5 @@ def test_order_of_one_name_s_values_counts(key: str, client: Client) -> None:
 
 
 def test_every_path_can_be_recorded(key: str, client: Client) -> None:
-    """PostgreSQL's text knows no NUL."""
+    """PostgreSQL's text cannot hold NUL."""
     assert client.post("/simple/a%00b/", headers={"Idempotency-Key": key}).status_code == 201

@@ -1,4 +1,4 @@
-"""Scripts of another site: they may send a key, and read what became of it."""
+"""Scripts of another site can send a key, and read the headers of a replay."""
 
 import pytest
 from django.test import Client
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "othe
 
 @pytest.fixture
 def cors(settings: Settings) -> Settings:
-    """django-cors-headers as the hints of the checks want it."""
+    """The settings of django-cors-headers that the checks' hints recommend."""
     settings.INSTALLED_APPS = [*settings.INSTALLED_APPS, "corsheaders"]
     settings.MIDDLEWARE = ["corsheaders.middleware.CorsMiddleware", *settings.MIDDLEWARE]
     settings.CORS_ALLOWED_ORIGINS = [ORIGIN]
@@ -24,17 +24,17 @@ def cors(settings: Settings) -> Settings:
 
 
 def found(settings: Settings) -> list[str]:
-    """The ids of the messages."""
+    """The ids of the messages of the check."""
     return [(message.id or "")[-4:] for message in check_cors(None)]
 
 
-def test_projects_without_cors_hear_nothing(settings: Settings) -> None:
-    """The app may be absent."""
+def test_projects_without_cors_get_no_warning(settings: Settings) -> None:
+    """The app may be missing."""
     assert found(settings) == []
 
 
 def test_header_that_browsers_may_not_send_draws_a_warning(cors: Settings) -> None:
-    """W002, unless it is listed in whatever case."""
+    """W002, unless the header is listed in any case."""
     assert found(cors) == []
     cors.CORS_ALLOW_HEADERS = ["content-type"]
     assert found(cors) == ["W002"]
@@ -51,7 +51,7 @@ def test_headers_that_scripts_may_not_read_draw_a_warning(cors: Settings) -> Non
 
 
 def test_preflight_lets_the_key_pass_and_replays_can_be_read(cors: Settings, key: str) -> None:
-    """What a browser asks before it sends the header, and what it then hands to the script."""
+    """The browser's request before the real one, and the headers that it shows to the script."""
     client = Client()
     asked = client.options(
         "/function/",

@@ -1,4 +1,4 @@
-"""The connection breaks in the middle of a request: what came is not what was asked."""
+"""The connection breaks in the middle of a request, so the server has half a body."""
 
 import socket
 import uuid
@@ -12,7 +12,10 @@ from tests.app import effects
 from tests.app.urls import served
 from tests.support.live import gunicorn
 
-pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
+pytestmark = [
+    pytest.mark.once,
+    pytest.mark.django_db(transaction=True, databases=["default", "other"]),
+]
 
 JSON = ("application/json", b'{"cake": "lemon", "candles": 12}')
 FORM = ("application/x-www-form-urlencoded", b"cake=lemon&candles=12")
@@ -28,7 +31,7 @@ BODIES = {"json": JSON, "form": FORM, "file": FILE, "large": LARGE}
 
 
 def post(address: str, path: str, content_type: str, body: bytes, announced: int) -> int:
-    """Send ``body`` with a key, and then nothing more; the reply's status."""
+    """Send ``body`` with a key, and then nothing more; returns the reply's status."""
     url = urlsplit(address)
     head = (
         f"POST {path} HTTP/1.1\r\nHost: {url.netloc}\r\nConnection: close\r\n"
@@ -42,8 +45,9 @@ def post(address: str, path: str, content_type: str, body: bytes, announced: int
     return int(reply.split()[1])
 
 
-def test_half_a_body_never_runs_and_binds_no_key(tmp_path: Path) -> None:
-    """400 before the claim, for every kind of body and both frameworks; the whole one runs."""
+@pytest.mark.slow
+def test_half_a_body_neither_runs_nor_claims_its_key(tmp_path: Path) -> None:
+    """400 before the claim, for every kind of body and both frameworks; the whole body runs."""
     runs = 0
     with gunicorn(tmp_path, workers=1) as address:
         for path in ("/exempt/", *served("/mixin/")):

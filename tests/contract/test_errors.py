@@ -1,4 +1,4 @@
-"""How a refusal reaches the client (DESIGN, section 10)."""
+"""How a refusal reaches the client (docs/http.rst, The refusal)."""
 
 import json
 from typing import Any
@@ -22,7 +22,7 @@ DOORS = served("/function/", "/mixin/")
 HANDLER = "django_idempotency.rest_framework.problem_details_handler"
 ERRORS = {error.code: error for error in exceptions.IdempotencyError.__subclasses__()}
 PROGRAMS = ["application/json", "*/*", "application/problem+json, */*"]
-# What a browser asks for, and what nobody should.
+# A browser's Accept header, and some odd or invalid ones.
 OTHERS = [
     "text/html,*/*;q=0.8",
     "",
@@ -46,7 +46,7 @@ def handler(settings: Settings) -> None:
 def test_refusal_says_what_happened_and_what_to_do(
     code: str, door: str, key: str, post: Post
 ) -> None:
-    """The members of RFC 9457, ``code`` and ``remedy``, and no other; the same in each door."""
+    """Exactly the members of RFC 9457, ``code`` and ``remedy``; the same at each door."""
     response = REFUSALS[code](post, door, key)
     error = ERRORS[code]
     problem = json.loads(response.content)
@@ -68,12 +68,12 @@ def test_refusal_says_what_happened_and_what_to_do(
 
 
 def test_every_refusal_is_provoked() -> None:
-    """The table above has them all."""
+    """The table above has all of them."""
     assert set(ERRORS) == set(REFUSALS)
 
 
 def test_problem_details_name_the_error(key: str, post: Post, settings: Settings) -> None:
-    """RFC 9457, with the project's own base for ``type``."""
+    """RFC 9457, with the project's own base of ``type``."""
     settings.IDEMPOTENCY_PROBLEM_TYPE_BASE = "https://example.org/problems/"
     post("/function/", key)
     response = post("/function/", key, body={"cake": "carrot"})
@@ -90,7 +90,7 @@ def test_problem_details_name_the_error(key: str, post: Post, settings: Settings
 def test_handler_gives_rest_framework_s_clients_problem_details(
     accept: str, key: str, post: Post
 ) -> None:
-    """The same members as plain Django; other exceptions stay REST framework's."""
+    """The same members as in plain Django; other exceptions are REST framework's."""
     problems = []
     for door in ("/function/", "/mixin/"):
         post(door, key + door[1:5])
@@ -112,7 +112,7 @@ def test_handler_gives_rest_framework_s_clients_problem_details(
 def test_person_at_the_browsable_api_sees_the_problem_in_it(
     code: str, key: str, post: Post
 ) -> None:
-    """REST framework's own page, with its status and Retry-After."""
+    """REST framework's own page, with the refusal's status and Retry-After."""
     response = REFUSALS[code](post, "/mixin/", key, Accept="text/html,*/*;q=0.8")
     assert response.status_code == ERRORS[code].status
     assert response["Content-Type"].startswith("text/html")
@@ -124,15 +124,17 @@ def test_person_at_the_browsable_api_sees_the_problem_in_it(
 @pytest.mark.usefixtures("handler")
 @pytest.mark.parametrize("accept", OTHERS)
 @pytest.mark.parametrize("door", DOORS)
-def test_no_wish_for_another_type_is_a_500(accept: str, door: str, key: str, post: Post) -> None:
-    """REST framework refuses what it cannot render before the key is looked at, with 406."""
+def test_type_that_cannot_be_rendered_is_a_406(
+    accept: str, door: str, key: str, post: Post
+) -> None:
+    """REST framework answers 406 before the layer looks at the key."""
     response = REFUSALS["idempotency_key_reused"](post, door, key, Accept=accept)
     assert effects.count() == 1
     assert response.status_code in ([422] if door == "/function/" else [422, 406])
 
 
 def _html_view(code: str) -> Any:
-    """A view of REST framework's that renders HTML and refuses."""
+    """A REST framework view that renders HTML and refuses the request."""
     from rest_framework.renderers import TemplateHTMLRenderer
     from rest_framework.views import APIView
 
@@ -151,7 +153,7 @@ def _html_view(code: str) -> Any:
 @pytest.mark.usefixtures("handler")
 @pytest.mark.parametrize("code", REFUSALS)
 def test_rest_framework_s_html_view_gets_the_page(code: str, rf: RequestFactory) -> None:
-    """The template that plain Django answers with."""
+    """With the template that plain Django uses."""
     response = _html_view(code)(rf.post("/"))
     assert response["Content-Type"].startswith("text/html")
     assert response.status_code == ERRORS[code].status
@@ -163,7 +165,7 @@ def test_rest_framework_s_html_view_gets_the_page(code: str, rf: RequestFactory)
 def test_handler_marks_the_requests_transaction_for_rollback(
     rf: RequestFactory, settings: Settings
 ) -> None:
-    """As REST framework's own does, under ATOMIC_REQUESTS."""
+    """As REST framework's own handler does with ATOMIC_REQUESTS."""
     from django_idempotency.http.problems import IdempotencyAPIException
     from django_idempotency.rest_framework import problem_details_handler
 
@@ -174,7 +176,7 @@ def test_handler_marks_the_requests_transaction_for_rollback(
 
 
 def test_person_gets_a_page(key: str, client: Client) -> None:
-    """No JSON in a browser: by the form's field, or by what is preferred."""
+    """A browser gets no JSON: the form's field or the Accept header tells."""
     client.post("/form/", {"key": key, "cake": "lemon"})
     response = client.post("/form/", {"key": key, "cake": "carrot"})
     assert effects.count() == 1
@@ -188,7 +190,7 @@ def test_person_gets_a_page(key: str, client: Client) -> None:
 
 @pytest.mark.parametrize("code", REFUSALS)
 def test_page_tells_a_person_what_to_do(code: str, key: str, post: Post) -> None:
-    """In words, with status and code beside them; the answer depends on Accept, and says so."""
+    """In words, with status and code; the response varies by Accept, and says so."""
     response = REFUSALS[code](post, "/function/", key, Accept="text/html")
     page = response.content.decode()
     words = {
@@ -207,7 +209,7 @@ def test_page_tells_a_person_what_to_do(code: str, key: str, post: Post) -> None
 def test_project_without_templates_answers_a_person_in_problem_details(
     key: str, post: Post, settings: Settings
 ) -> None:
-    """It has nothing else to show, and a missing template is no reason for a 500."""
+    """A missing template does not cause a 500."""
     settings.TEMPLATES = []
     response = REFUSALS["idempotency_key_reused"](post, "/function/", key, Accept="text/html")
     assert (response.status_code, response["Content-Type"]) == (422, "application/problem+json")
@@ -223,7 +225,7 @@ def test_missing_key_is_refused_where_it_is_required(post: Post) -> None:
 
 @pytest.mark.parametrize("door", DOORS)
 def test_running_request_is_a_409_with_retry_after(door: str, key: str, post: Post) -> None:
-    """And the view does not run."""
+    """The view does not run a second time."""
     response = in_progress(post, door, key)
     assert effects.count() == 1
     assert response.status_code == 409
@@ -234,9 +236,9 @@ def test_running_request_is_a_409_with_retry_after(door: str, key: str, post: Po
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("statement", ["read", "insert", "lock"])
 def test_unreachable_store_fails_closed(statement: str, door: str, key: str, post: Post) -> None:
-    """503 with Retry-After; nothing runs."""
+    """503 with Retry-After, and nothing runs."""
     if statement == "read" and connection.vendor == "postgresql":
-        pytest.skip("its INSERT brings what stands in the way")
+        pytest.skip("its INSERT also reads the record")
     with patch.object(Store, statement, side_effect=OperationalError("gone")):
         response = post(door, key)
     assert effects.count() == 0

@@ -1,4 +1,4 @@
-"""Forms that people fill in: double clicks, errors, Back."""
+"""Forms that people fill in: double clicks, errors, and the Back button."""
 
 import re
 import threading
@@ -34,7 +34,7 @@ PAGE = engines["django"].from_string(
 
 
 class CakeForm(forms.ModelForm):  # type: ignore[type-arg]
-    """What is ordered."""
+    """The fields of an order."""
 
     class Meta:
         model = Order
@@ -42,7 +42,7 @@ class CakeForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 def place(form: Any) -> HttpResponseRedirect:
-    """The order, and its page."""
+    """Place the order, and redirect to its page."""
     order = form.save()
     effects.happened(order.nonce)
     return HttpResponseRedirect(f"/orders/{order.pk}/")
@@ -50,14 +50,14 @@ def place(form: Any) -> HttpResponseRedirect:
 
 @idempotent(field=KEY_FIELD)
 def function(request: Any) -> HttpResponse:
-    """A view by hand."""
+    """A function view."""
     form = CakeForm(request.POST or None)
     return place(form) if form.is_valid() else TemplateResponse(request, PAGE, {"form": form})
 
 
 @idempotent(field=KEY_FIELD)
 def by_hand(request: Any) -> HttpResponse:
-    """A view whose response does not tell of its errors."""
+    """A function view whose response does not show that the form has errors."""
     form = CakeForm(request.POST or None)
     if form.is_valid():
         return place(form)
@@ -67,7 +67,7 @@ def by_hand(request: Any) -> HttpResponse:
 
 
 class ByTemplate:
-    """One page for the class-based views."""
+    """Renders the forms of the class-based views without a template file."""
 
     def get_template_names(self) -> list[str]:
         return []
@@ -98,7 +98,7 @@ class Create(IdempotencyFormMixin, ByTemplate, CreateView):  # type: ignore[type
 
 @idempotent(field=KEY_FIELD)
 def slow(request: Any) -> HttpResponse:
-    """An order that takes until the second click has come."""
+    """An order that waits until the second click has arrived."""
     CLICKED.wait(5)
     return place(CakeForm(request.POST))
 
@@ -118,24 +118,24 @@ urlpatterns = [
 
 @pytest.fixture(params=VIEWS)
 def url(request: pytest.FixtureRequest) -> str:
-    """One form after the other."""
+    """The URLs of the forms, one after the other."""
     return f"/{request.param}/"
 
 
 def key_in(response: Any) -> str:
-    """The key of a page."""
+    """The key in a page's form."""
     found = re.search(rf'name="{KEY_FIELD}" value="([^"]+)"', response.content.decode())
     assert found
     return found[1]
 
 
 def send(url: str, key: str, cake: str = "lemon") -> Any:
-    """What a browser sends."""
+    """Send the form as a browser does."""
     return Client().post(url, {KEY_FIELD: key, "nonce": cake})
 
 
 def test_form_sent_twice_orders_once(url: str) -> None:
-    """Reload, or Back and send again: the redirect to the first order."""
+    """After a reload or Back, sending again redirects to the first order."""
     key = key_in(Client().get(url))
     first, again = send(url, key), send(url, key)
     assert effects.count() == Order.objects.count() == 1
@@ -144,7 +144,7 @@ def test_form_sent_twice_orders_once(url: str) -> None:
 
 
 def test_each_page_has_a_key_of_its_own(url: str) -> None:
-    """Also the one with errors, and the same fields."""
+    """The page with errors and the same fields has a new key, too."""
     page = Client().get(url)
     assert key_in(page) != key_in(Client().get(url))
     assert key_in(send(url, key_in(page), cake="")) != key_in(page)
@@ -152,18 +152,18 @@ def test_each_page_has_a_key_of_its_own(url: str) -> None:
 
 @pytest.mark.parametrize("back", [False, True], ids=["forward", "back"])
 def test_corrected_form_orders(url: str, back: bool) -> None:
-    """From the page with the errors, and from the first one after the Back button."""
+    """From the page with the errors, and from the first page after the Back button."""
     page = Client().get(url)
-    mended = send(url, key_in(page), cake="")
-    assert mended.status_code == 200
+    corrected = send(url, key_in(page), cake="")
+    assert corrected.status_code == 200
     assert IdempotencyRecord.objects.get().status == Status.RELEASED
-    reply = send(url, key_in(page if back else mended))
+    reply = send(url, key_in(page if back else corrected))
     assert effects.count() == Order.objects.count() == 1
     assert reply.status_code == 302
 
 
-def test_sent_form_with_something_else_in_it_is_refused(url: str) -> None:
-    """After Back: a page that says so, and no order."""
+def test_sent_form_with_other_fields_is_refused(url: str) -> None:
+    """After the Back button: a page says so, and nothing is ordered."""
     key = key_in(Client().get(url))
     send(url, key)
     reply = send(url, key, cake="carrot")
@@ -172,8 +172,8 @@ def test_sent_form_with_something_else_in_it_is_refused(url: str) -> None:
     assert reply["Content-Type"].startswith("text/html")
 
 
-def test_second_click_shows_what_the_first_brought(key: str) -> None:
-    """It waits, because it came from a form."""
+def test_second_click_shows_the_first_reply(key: str) -> None:
+    """The request waits for the first, because it came from a form."""
     CLICKED.clear()
 
     def click() -> Any:

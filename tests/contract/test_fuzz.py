@@ -1,6 +1,6 @@
-"""Hostile keys and bodies: never a 5xx, and never a query for a key that is none.
+"""Hostile keys and bodies cause neither a 5xx nor, where the key is invalid, a query.
 
-``IDEMPOTENCY_TEST_FUZZ`` is how many examples each test tries; `make fuzz` tries 10,000 in all.
+Each test tries ``IDEMPOTENCY_TEST_FUZZ`` examples; `make fuzz` tries 10,000 in all.
 """
 
 import os
@@ -32,7 +32,7 @@ fuzzed = settings(
 )
 STATUSES: Counter[int] = Counter()
 
-# What a server hands on: Latin-1 without line ends. Much of it nearly a key.
+# What a server passes on: Latin-1 without line ends. Much of it is almost a key.
 LINES = st.one_of(
     st.text(st.characters(max_codepoint=255, exclude_characters="\r\n\0"), max_size=300),
     st.text('"\\,; \tabc', max_size=12),
@@ -61,7 +61,7 @@ BODIES = st.one_of(st.binary(max_size=200), st.sampled_from(SNIPPETS))
 
 @idempotent
 def plain(request: Any) -> HttpResponse:
-    """A view that reads nothing."""
+    """A view that reads nothing of the request."""
     return HttpResponse()
 
 
@@ -78,7 +78,7 @@ except ImportError:  # the ring without REST framework
 else:
 
     class Api(IdempotencyMixin, APIView):
-        """REST framework's view that reads nothing."""
+        """A REST framework view that reads nothing of the request."""
 
         def post(self, request: Any) -> Response:
             return Response()
@@ -89,13 +89,13 @@ else:
 
 @pytest.fixture(scope="module", autouse=True)
 def summary() -> Iterator[None]:
-    """Say what came of it."""
+    """Print how many examples were tried, and their statuses."""
     yield
     print(f"\nfuzz: {STATUSES.total()} requests, by status: {dict(sorted(STATUSES.items()))}")
 
 
 def send(url: str, line: str, body: bytes = b"", content_type: str = "text/plain") -> int:
-    """One request; its status."""
+    """Send one request, and return its status."""
     client = Client(raise_request_exception=False)
     reply = client.generic("POST", url, body, content_type, HTTP_IDEMPOTENCY_KEY=line)
     STATUSES[reply.status_code] += 1
@@ -103,7 +103,7 @@ def send(url: str, line: str, body: bytes = b"", content_type: str = "text/plain
 
 
 def is_key(line: str) -> bool:
-    """What the parser says."""
+    """Whether the parser accepts the header."""
     try:
         return bool(parse_header(line))
     except KeyInvalidError:
@@ -112,7 +112,7 @@ def is_key(line: str) -> bool:
 
 @pytest.mark.parametrize("url", DOORS)
 def test_hostile_key_is_refused_without_a_query(url: str) -> None:
-    """And a good one is not refused, if it is long enough to be a secret."""
+    """A valid key is accepted, if it is long enough to be a secret."""
 
     @fuzzed
     @given(LINES)
@@ -129,7 +129,7 @@ def test_hostile_key_is_refused_without_a_query(url: str) -> None:
 
 @pytest.mark.parametrize("url", DOORS)
 def test_hostile_body_is_never_a_server_error(url: str) -> None:
-    """Whatever it says that it is; and the same body again gets the same answer."""
+    """For any content type; the same body again gets the same answer."""
 
     @fuzzed
     @given(st.uuids(), BODIES, TYPES, st.sampled_from(("", "?%00", "?a=%ff&a", "?" + "a&" * 900)))
@@ -144,7 +144,7 @@ def test_hostile_body_is_never_a_server_error(url: str) -> None:
 @fuzzed
 @given(st.from_regex(r"\A[!-~]{1,255}\Z"))
 def test_bare_and_quoted_are_the_same_key(text: str) -> None:
-    """RFC 9651, wherever a bare key can be written at all."""
+    """RFC 9651, for every key that can be written bare."""
     quoted = '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
     assert parse_header(quoted) == text
     if not set(text) & set('",;'):

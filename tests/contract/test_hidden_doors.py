@@ -1,4 +1,4 @@
-"""Doors the URL's callback hides, in a process that has not served them yet."""
+"""Doors that the URL's callback hides, in a process that has not served them yet."""
 
 import uuid
 from collections.abc import Callable
@@ -45,7 +45,7 @@ def _on_a_method(base: type[View]) -> Any:
 
 @pytest.fixture(params=["api_view", "method", "api-method"])
 def hidden(request: pytest.FixtureRequest, settings: Settings) -> str:
-    """The path of a door no request has gone through."""
+    """The path of a door that no request has come through."""
     makers: dict[str, Callable[[], Any]] = {
         "api_view": _below_api_view,
         "method": lambda: _on_a_method(View),
@@ -59,7 +59,7 @@ def hidden(request: pytest.FixtureRequest, settings: Settings) -> str:
 
 
 def test_requests_are_protected_inside_django_s_transaction(hidden: str, post: Post) -> None:
-    """The claim joins it, in the first request and in later ones."""
+    """The claim joins the transaction in the first request and in later ones."""
     with atomic_requests_on("default"):
         for expected in (1, 2):
             key = uuid.uuid4().hex
@@ -81,7 +81,7 @@ def test_methods_that_are_not_covered_keep_their_transaction(
 
 
 def test_several_databases_refuse_the_first_request_only(hidden: str, key: str, post: Post) -> None:
-    """Joined, the other database would commit last: nothing runs, and the retry does."""
+    """A joined claim would not commit last, so nothing runs; the retry runs."""
     with atomic_requests_on("default", "other"):
         refused = post(hidden, key)
         assert effects.count() == 0
@@ -93,3 +93,14 @@ def test_several_databases_refuse_the_first_request_only(hidden: str, key: str, 
     assert Order.objects.count() == 1
     assert replies[1]["Idempotent-Replayed"] == "true"
     assert IdempotencyRecord.objects.count() == 1
+
+
+def test_methods_that_are_not_covered_keep_their_transactions_after_the_refusal(
+    hidden: str, key: str, post: Post, client: Any
+) -> None:
+    """Django opens none after that; the class's dispatch does."""
+    client.raise_request_exception = False
+    with atomic_requests_on("default", "other"):
+        assert post(hidden, key).status_code == 503
+        assert client.get(f"{hidden}?act=crash").status_code == 500
+    assert not Order.objects.exists()

@@ -1,4 +1,4 @@
-"""The app inside Django's test cases: a refused request leaves the transaction usable."""
+"""Inside Django's test cases a refused request leaves the transaction usable."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ KEY = "k" * 32
 
 
 class _Contract:
-    """What holds in both kinds of test case."""
+    """The tests for both kinds of test case."""
 
     client: Any
 
@@ -34,23 +34,23 @@ class _Contract:
                 assert Order.objects.count() >= before + 1
 
     def test_without_atomic_requests(self: Any) -> None:
-        """400 and 401, each followed by a query."""
+        """Queries work after a 400 and after a 401."""
         self._play()
 
     def test_with_atomic_requests(self: Any) -> None:
-        """The same where REST framework marks the request's transaction for rollback."""
+        """REST framework marks only the request's own transaction for rollback."""
         with atomic_requests_on("default"):
             self._play()
 
 
 class InTestCase(_Contract, TestCase):
-    """Everything joins the test's own transaction."""
+    """Claims and views join the test's own transaction."""
 
     databases = "__all__"
 
 
 class InTransactionTestCase(_Contract, TransactionTestCase):
-    """Real transactions."""
+    """Claims and views have transactions of their own."""
 
     databases = "__all__"
 
@@ -58,7 +58,7 @@ class InTransactionTestCase(_Contract, TransactionTestCase):
 @pytest.mark.django_db(databases=["default", "other"])
 @pytest.mark.parametrize("door", DOORS)
 def test_replay_works_in_a_testcase(door: str, client: Any) -> None:
-    """A user's own tests see one order."""
+    """A project's own tests see one order."""
     replies = [client.post(door, headers={"Idempotency-Key": KEY}) for _ in range(2)]
     assert Order.objects.count() == 1
     assert replies[0].content == replies[1].content

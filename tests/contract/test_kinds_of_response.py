@@ -1,4 +1,4 @@
-"""Responses that are not of the everyday kind, and what a replay does about negotiation."""
+"""Unusual responses, and content negotiation for a replay."""
 
 from collections.abc import AsyncIterator
 from importlib.util import find_spec
@@ -42,13 +42,13 @@ def special(request: Any) -> Any:
 @idempotent
 @condition(etag_func=lambda request: '"2"')
 def conditional(request: Any) -> Any:
-    """A precondition that is looked at once, with the first request."""
+    """A view whose precondition is checked once, for the first request."""
     return kitchen(request)
 
 
 @idempotent
 async def streaming(request: Any) -> StreamingHttpResponse:
-    """An answer in pieces, from a coroutine."""
+    """A stream from a coroutine."""
 
     async def pieces() -> AsyncIterator[bytes]:
         yield b"cake"
@@ -67,7 +67,7 @@ if find_spec("rest_framework"):
     from tests.app.api import MixinApi
 
     class Plain(BaseRenderer):
-        """Another way to write a response."""
+        """A renderer of another media type."""
 
         media_type = "text/plain"
         format = "txt"
@@ -76,7 +76,7 @@ if find_spec("rest_framework"):
             return repr(data).encode()
 
     class Negotiating(MixinApi):
-        """A view that writes what the client prefers."""
+        """A view that answers in the media type that the client prefers."""
 
         renderer_classes = (JSONRenderer, Plain)
 
@@ -84,13 +84,13 @@ if find_spec("rest_framework"):
 
 
 def twice(url: str, key: str, *headers: dict[str, str]) -> list[Any]:
-    """The same request with other headers."""
+    """Send the same request twice, with different headers."""
     return [Client().post(url, headers={"Idempotency-Key": key, **more}) for more in headers]
 
 
 @pytest.mark.parametrize("kind", RESPONSES)
 def test_unusual_response_is_replayed(kind: str, key: str) -> None:
-    """Status, bytes and headers."""
+    """With status, bytes and headers."""
     first, again = twice(f"/special/?kind={kind}", key, {}, {})
     assert Order.objects.count() == effects.count() == 1
     assert first.status_code == again.status_code
@@ -99,7 +99,7 @@ def test_unusual_response_is_replayed(kind: str, key: str) -> None:
 
 
 def test_precondition_counts_once(key: str) -> None:
-    """The first order changed what it asked about; the retry gets its reply, and no 412."""
+    """The first order changed the state, yet the retry gets its reply and no 412."""
     first, again = twice("/conditional/", key, {"If-Match": '"2"'}, {"If-Match": '"1"'})
     assert effects.count() == 1
     assert (first.status_code, again.status_code) == (201, 201)
@@ -107,14 +107,14 @@ def test_precondition_counts_once(key: str) -> None:
 
 
 def test_failed_precondition_is_no_outcome(key: str) -> None:
-    """412 frees the key: whoever has read the new state may send the same order again."""
-    refused, mended = twice("/conditional/", key, {"If-Match": '"1"'}, {"If-Match": '"2"'})
+    """412 frees the key, so the client may read the new state and send the order again."""
+    refused, corrected = twice("/conditional/", key, {"If-Match": '"1"'}, {"If-Match": '"2"'})
     assert effects.count() == 1
-    assert (refused.status_code, mended.status_code) == (412, 201)
+    assert (refused.status_code, corrected.status_code) == (412, 201)
 
 
 def test_stream_from_a_coroutine_is_refused(key: str) -> None:
-    """By ASGI, too; and the key is free."""
+    """Under ASGI as well; the key is free."""
     client = AsyncClient(raise_request_exception=False)
     for headers in ({}, {"Idempotency-Key": key}):
         assert async_to_sync(client.post)("/streaming/", headers=headers).status_code == 500
@@ -122,7 +122,7 @@ def test_stream_from_a_coroutine_is_refused(key: str) -> None:
 
 
 @pytest.mark.drf
-def test_replay_ignores_another_wish_for_a_type(key: str) -> None:
+def test_replay_ignores_another_accept_header(key: str) -> None:
     """The first reply was JSON, and so is the replay."""
     first, again = twice(
         "/negotiating/", key, {"Accept": "application/json"}, {"Accept": "text/plain"}
@@ -135,14 +135,14 @@ def test_replay_ignores_another_wish_for_a_type(key: str) -> None:
 
 @pytest.mark.drf
 def test_type_that_cannot_be_written_is_refused_before_a_replay(key: str) -> None:
-    """REST framework's 406 comes before the key is looked at."""
+    """REST framework answers 406 before the layer looks at the key."""
     first, again = twice("/negotiating/", key, {}, {"Accept": "image/png"})
     assert effects.count() == 1
     assert (first.status_code, again.status_code) == (201, 406)
 
 
 def test_head_passes_through(key: str, client: Client) -> None:
-    """It is no covered method."""
+    """HEAD is not a covered method."""
     for _ in range(2):
         client.head("/special/?kind=gone", headers={"Idempotency-Key": key})
     assert effects.count() == 2

@@ -1,6 +1,7 @@
-"""A whole project behind the middleware, without a line changed in its views."""
+"""A whole project is covered by the middleware, and no view is changed."""
 
 import uuid
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -9,11 +10,13 @@ from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpResponse
 from django.test import AsyncClient, Client
 from django.urls import path
+from django.views import View
 from pytest_django import Settings
 
 from django_idempotency.decorators import idempotent
 from django_idempotency.middleware import IdempotencyMiddleware
 from django_idempotency.models import IdempotencyRecord
+from django_idempotency.storage.records import Store
 from tests.app import aviews, effects, views
 from tests.app import ninja as ninja_app
 from tests.app.models import Order
@@ -24,6 +27,7 @@ from rest_framework.authentication import TokenAuthentication
 from rest_framework.authtoken.models import Token
 from rest_framework.decorators import api_view
 from rest_framework.permissions import IsAuthenticated
+from rest_framework.views import APIView
 
 from tests.app.api import Api
 
@@ -36,12 +40,12 @@ pytestmark = [
 
 
 def function(request: Any) -> Any:
-    """A function view that knows nothing."""
+    """A function view without a door."""
     return views.kitchen(request)
 
 
 async def coroutine(request: Any) -> Any:
-    """A coroutine that knows nothing."""
+    """A coroutine without a door."""
     return await aviews.akitchen(request)
 
 
@@ -52,7 +56,7 @@ def api_function(request: Any) -> Any:
 
 
 class TokenApi(Api):
-    """Authenticated by token, inside."""
+    """It authenticates by token, inside of its dispatch."""
 
     authentication_classes = (TokenAuthentication,)
     permission_classes = (IsAuthenticated,)
@@ -78,7 +82,7 @@ def own(request: Any) -> Any:
 
 
 class Api2(Api):
-    """Another class, so that the hooks of one test say nothing about another's."""
+    """A class of this module's own, which no other test covers."""
 
 
 UNEDITED: dict[str, Any] = {
@@ -108,7 +112,7 @@ def everywhere(settings: Settings) -> None:
 def test_repeated_request_gets_the_first_reply(
     act: str, name: str, key: str, post: Post, atomic_requests: bool
 ) -> None:
-    """One effect; the same bytes."""
+    """There is one effect, and both replies have the same bytes."""
     first, second = (post(f"/{name}/", key, act=act) for _ in range(2))
     assert Order.objects.count() == effects.count() == 1
     assert b"".join(first) == b"".join(second)
@@ -123,9 +127,31 @@ def test_error_undoes_the_writes(name: str, key: str, post: Post, atomic_request
         assert (Order.objects.count(), effects.count()) == (0, runs)
 
 
+@pytest.mark.parametrize("base", [View, APIView])
+def test_claim_of_an_unedited_class_commits_by_itself(
+    base: Any, key: str, post: Post, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This is true of the first request that a process serves."""
+    joined: list[bool] = []
+    insert = Store.insert
+
+    def watched(self: Store, *args: Any) -> Any:
+        joined.append(self.joined)
+        return insert(self, *args)
+
+    monkeypatch.setattr(Store, "insert", watched)
+    urls: Any = ModuleType("fresh_urls")
+    fresh = type("Fresh", (base,), {"post": lambda self, request: views.kitchen(request)})
+    urls.urlpatterns = [path("fresh/", fresh.as_view())]
+    settings.ROOT_URLCONF = urls
+    with atomic_requests_on("default"):
+        assert post("/fresh/", key).status_code == 201
+    assert set(joined) == {False}
+
+
 @pytest.mark.parametrize("name", UNEDITED)
 def test_uncovered_method_is_left_to_django(name: str, client: Client) -> None:
-    """With its transaction, where ATOMIC_REQUESTS promises one."""
+    """It has its transaction where ATOMIC_REQUESTS promises one."""
     client.raise_request_exception = False
     with atomic_requests_on("default"):
         assert client.get(f"/{name}/?act=crash").status_code == 500
@@ -133,7 +159,7 @@ def test_uncovered_method_is_left_to_django(name: str, client: Client) -> None:
 
 
 def test_coroutine_is_covered_on_either_server(key: str, client: Client) -> None:
-    """By WSGI and by ASGI."""
+    """A reply made under WSGI is replayed under ASGI."""
     headers = {"Idempotency-Key": key}
     first = client.post("/coroutine/", headers=headers)
     again = async_to_sync(AsyncClient().post)("/coroutine/", headers=headers)
@@ -142,7 +168,7 @@ def test_coroutine_is_covered_on_either_server(key: str, client: Client) -> None
 
 
 def test_exempt_path_is_left_alone(key: str, post: Post, settings: Settings) -> None:
-    """By a regular expression."""
+    """A regular expression exempts it."""
     settings.IDEMPOTENCY_EXEMPT_URLS = [r"^function/"]
     for _ in range(2):
         post("/function/", key)
@@ -151,7 +177,7 @@ def test_exempt_path_is_left_alone(key: str, post: Post, settings: Settings) -> 
 
 
 def test_only_listed_paths_are_covered(key: str, post: Post, settings: Settings) -> None:
-    """Opt in."""
+    """``IDEMPOTENCY_URLS`` lists them."""
     settings.IDEMPOTENCY_URLS = [r"^class/"]
     for name in ("function", "function", "class", "class"):
         post(f"/{name}/", key if name == "class" else uuid.uuid4().hex)
@@ -159,7 +185,7 @@ def test_only_listed_paths_are_covered(key: str, post: Post, settings: Settings)
 
 
 def test_door_of_a_view_s_own_wins(post: Post) -> None:
-    """Its options stay."""
+    """The view's own options stay."""
     assert post("/own/").status_code == 400
 
 
@@ -185,7 +211,7 @@ def test_token_s_owner_alone_gets_the_reply(
 def test_view_that_authenticates_out_of_sight_is_refused(
     url: str, key: str, post: Post, django_user_model: Any
 ) -> None:
-    """A revoked token would go on getting replies: 500, nothing stays, nothing is replayed."""
+    """A revoked token would still get replies: the response is 500 and nothing stays."""
     token = Token.objects.create(user=django_user_model.objects.create(username="alice")).key
     for _ in range(2):
         assert post(url, key, Authorization=f"Token {token}").status_code == 500
@@ -193,14 +219,14 @@ def test_view_that_authenticates_out_of_sight_is_refused(
 
 
 def test_middleware_must_be_the_last(settings: Settings) -> None:
-    """CSRF protection behind it would not see the function views."""
+    """CSRF protection after it would not see the function views."""
     settings.MIDDLEWARE = [MIDDLEWARE, "django.middleware.csrf.CsrfViewMiddleware"]
     with pytest.raises(ImproperlyConfigured, match="last"):
         IdempotencyMiddleware(lambda request: HttpResponse())
 
 
 def test_csrf_protection_still_sees_the_request(key: str) -> None:
-    """It comes before."""
+    """CSRF protection runs before the middleware."""
     client = Client(enforce_csrf_checks=True)
     assert client.post("/function/", headers={"Idempotency-Key": key}).status_code == 403
     assert effects.count() == 0

@@ -1,4 +1,4 @@
-"""Django Ninja: its own checks come first, and once."""
+"""Django Ninja's own checks run before the claim, once for each request."""
 
 from typing import cast
 
@@ -22,7 +22,7 @@ def valid(monkeypatch: pytest.MonkeyPatch) -> set[str]:
 
 
 def order(token: str, key: str) -> HttpResponse:
-    """An order of a token's owner."""
+    """Send an order with this token."""
     headers = {"Authorization": f"Bearer {token}", "Idempotency-Key": key}
     return cast(HttpResponse, Client().post("/ninja/token/", headers=headers))
 
@@ -38,7 +38,7 @@ def test_revoked_token_gets_no_replay(valid: set[str], key: str) -> None:
 
 
 def test_strangers_do_not_share_replies(valid: set[str], key: str) -> None:
-    """One key, two owners, two orders."""
+    """Two callers with the same key make two orders."""
     assert order("alice", key).content != order("bob", key).content
     assert effects.count() == 2
 
@@ -51,7 +51,7 @@ def test_checks_run_once_a_request(valid: set[str], key: str) -> None:
 
 
 def test_coroutine_is_covered(key: str, client: Client) -> None:
-    """Ninja's async operations, too."""
+    """An async operation of Ninja's runs once for its key."""
     replies = [client.post("/ninja/async/", headers={"Idempotency-Key": key}) for _ in range(2)]
     assert effects.count() == 1
     assert replies[1]["Idempotent-Replayed"] == "true"

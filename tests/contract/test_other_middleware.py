@@ -23,14 +23,14 @@ pytestmark = [
 
 @idempotent
 def polite(request: Any) -> HttpResponse:
-    """An order confirmed in the language of whoever orders."""
+    """An order that is confirmed in the client's language."""
     views.kitchen(request)
     return HttpResponse(gettext("Yes") * 200)
 
 
 @idempotent
 def spoken(request: Any) -> HttpResponse:
-    """A view that says itself what it speaks."""
+    """A view that sets Content-Language itself."""
     return HttpResponse("oui", headers={"Content-Language": "fr"})
 
 
@@ -39,7 +39,7 @@ urlpatterns = [path("polite/", polite), path("spoken/", spoken)]
 
 @pytest.fixture
 def replies(key: str, settings: Settings) -> Any:
-    """The first reply and its replay, behind more middleware, asked for in two languages."""
+    """The first reply and its replay, requested in two languages, behind more middleware."""
 
     def send(*middleware: str, url: str = "/polite/", **headers: str) -> tuple[Any, Any]:
         settings.MIDDLEWARE = [
@@ -59,7 +59,7 @@ def replies(key: str, settings: Settings) -> Any:
 
 
 def test_replay_names_the_language_it_is_in(replies: Any) -> None:
-    """Not that of whoever asks again, which LocaleMiddleware would put there."""
+    """LocaleMiddleware would name the language of the second request."""
     first, again = replies("locale.LocaleMiddleware")
     with translation.override("de"):
         assert first.content.decode().startswith(gettext("Yes"))
@@ -70,18 +70,18 @@ def test_replay_names_the_language_it_is_in(replies: Any) -> None:
 
 
 def test_language_a_view_names_is_left_as_it_is(replies: Any) -> None:
-    """The view knows better."""
+    """The view's own header stays."""
     first, again = replies("locale.LocaleMiddleware", url="/spoken/")
     assert first["Content-Language"] == again["Content-Language"] == "fr"
 
 
 def test_replay_without_locale_middleware_names_no_language(replies: Any) -> None:
-    """Nothing is added to what the project sends."""
+    """Nothing is added to the project's response."""
     for reply in replies():
         assert "Content-Language" not in reply
 
 
-def test_replay_is_compressed_for_whoever_asks(replies: Any) -> None:
+def test_replay_is_compressed_for_clients_that_accept_it(replies: Any) -> None:
     """The record holds the plain bytes."""
     first, again = replies("gzip.GZipMiddleware", **{"Accept-Encoding": "gzip"})
     assert first["Content-Encoding"] == again["Content-Encoding"] == "gzip"
@@ -96,7 +96,7 @@ def test_replay_passes_conditional_and_security_middleware(replies: Any) -> None
 
 
 def test_key_may_come_in_an_old_or_a_new_header(key: str, settings: Settings) -> None:
-    """During a migration of clients: the same key in either, and echoed where it came."""
+    """Either header names the same key, and the one that was sent is echoed."""
     settings.IDEMPOTENCY_HEADER = ["Idempotency-Key", "X-Request-Key"]
     first = Client().post("/polite/", headers={"X-Request-Key": key})
     again = Client().post("/polite/", headers={"Idempotency-Key": key})
@@ -111,7 +111,7 @@ def test_key_may_come_in_an_old_or_a_new_header(key: str, settings: Settings) ->
 
 @pytest.mark.parametrize("on", [True, False], ids=["on", "off"])
 def test_keys_can_be_switched_off(on: bool, key: str, post: Post, settings: Settings) -> None:
-    """The view runs as it does without one."""
+    """The view runs as it does without a key."""
     settings.IDEMPOTENCY_ENABLED = on
     for _ in range(2):
         post("/polite/", key)

@@ -1,7 +1,7 @@
-"""What every package of this kind is measured by, a test for each row, through both frameworks.
+"""The comparison with other packages: a test for each row, through both frameworks.
 
-The rows are those in which the other packages for Django differ from each other: races, retries,
-replays, strangers, keys, bodies. Kills and restarts have a ring of their own (tests/crash).
+The rows are those in which packages for Django differ: races, retries, replays, strangers, keys and
+bodies. Kills and restarts have a ring of their own (tests/crash).
 """
 
 import time
@@ -36,24 +36,24 @@ UPLOAD_BYTES = 3_500_000
 
 @pytest.fixture(params=served("/function/", "/mixin/"))
 def door(request: pytest.FixtureRequest) -> str:
-    """Plain Django's, and REST framework's."""
+    """Plain Django's door, and REST framework's."""
     return request.param  # type: ignore[no-any-return]
 
 
 def effects_were(number: int) -> bool:
-    """Whether the view ran so often, as the database and the world outside of it have it."""
+    """The view ran so often, by the count in the database and by the one outside of it."""
     return Order.objects.count() == effects.count() == number
 
 
 def test_16_racers_run_once(door: str, key: str, post: Post) -> None:
-    """Others get 409, or the reply."""
+    """The others get 409 or the reply."""
     replies = race(lambda: post(door, key, act="slow"), RACERS)
     assert effects_were(1)
     assert {reply.status_code for reply in replies} <= {201, 409}
 
 
 class Kitchen:
-    """A view that works until it is told to be done."""
+    """A view that works until it is told to finish."""
 
     def __init__(self) -> None:
         self.begun, self.done = Event(), Event()
@@ -66,14 +66,14 @@ class Kitchen:
 
 @pytest.fixture
 def busy(monkeypatch: pytest.MonkeyPatch) -> Kitchen:
-    """``?act=busy``."""
+    """The view of ``?act=busy``."""
     kitchen = Kitchen()
     monkeypatch.setitem(views.ACTS, "busy", kitchen)
     return kitchen
 
 
 def closing(post: Post, *args: Any, **kwargs: Any) -> HttpResponse:
-    """A request in a thread of its own."""
+    """Send a request in a thread, and close the thread's connections."""
     try:
         return post(*args, **kwargs)
     finally:
@@ -83,24 +83,21 @@ def closing(post: Post, *args: Any, **kwargs: Any) -> HttpResponse:
 def test_duplicate_in_flight_is_answered_at_once(
     door: str, key: str, post: Post, busy: Kitchen
 ) -> None:
-    """409 and Retry-After, while the first goes on."""
+    """409 and Retry-After: if it waited for the first, it would get a 201."""
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(closing, post, door, key, act="busy")
         assert busy.begun.wait(20)
-        before = time.monotonic()
         again = post(door, key, act="busy")
-        took = time.monotonic() - before
         busy.done.set()
         assert first.result().status_code == 201
     assert effects_were(1)
     assert (again.status_code, again["Retry-After"]) == (409, "1")
-    assert took < 2
 
 
 def test_duplicate_in_flight_may_wait(
     door: str, key: str, post: Post, busy: Kitchen, settings: Settings
 ) -> None:
-    """Bounded, and then it has the first one's reply."""
+    """For a limited time; then it gets the first reply."""
     settings.IDEMPOTENCY_WAIT = timedelta(seconds=20)
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(closing, post, door, key, act="busy")
@@ -120,7 +117,7 @@ def test_duplicate_in_flight_may_wait(
 def test_every_kind_of_response_is_replayed_to_the_byte(
     kind: str, door: str, key: str, post: Post
 ) -> None:
-    """With its status and its headers, without its cookies."""
+    """With its status and headers, without its cookies."""
     first, again = post(door, key, act=kind), post(door, key, act=kind)
     assert effects_were(1)
     assert b"".join(first) == b"".join(again)
@@ -149,7 +146,7 @@ def test_another_body_is_refused(door: str, key: str, post: Post) -> None:
 
 @pytest.mark.parametrize("act", ["crash", "unavailable"], ids=["exception", "503"])
 def test_retry_after_a_failure_runs_at_once(act: str, door: str, key: str, post: Post) -> None:
-    """Nothing of the failure stays, and it is not replayed."""
+    """The failure leaves no writes, and is not replayed."""
     replies = [post(door, key, act=act) for _ in range(2)]
     assert effects.count() == 2
     assert not Order.objects.exists()
@@ -160,7 +157,7 @@ def test_retry_after_a_failure_runs_at_once(act: str, door: str, key: str, post:
 def test_failing_commit_under_atomic_requests_is_not_replayed(
     door: str, key: str, post: Post
 ) -> None:
-    """No 201 over nothing."""
+    """No 201 is replayed whose writes are not there."""
     with atomic_requests_on("default"):
         replies = [post(door, key, act="homeless") for _ in range(2)]
     assert not Order.objects.exists()
@@ -169,7 +166,7 @@ def test_failing_commit_under_atomic_requests_is_not_replayed(
 
 @pytest.mark.drf
 def test_rest_framework_s_error_under_atomic_requests_is_its_400(key: str, post: Post) -> None:
-    """Undone, and the key is free."""
+    """The writes are rolled back, and the key is free."""
     with atomic_requests_on("default"):
         assert post("/mixin/", key, act="invalid").status_code == 400
     assert not Order.objects.exists()
@@ -192,7 +189,7 @@ def test_key_of_300_characters_is_refused_without_a_query(door: str, post: Post)
 
 
 def test_key_need_not_be_a_uuid(door: str, post: Post) -> None:
-    """Whatever is visible."""
+    """Any visible ASCII characters will do."""
     assert post(door, "order/2026-11-25:table~9").status_code == 201
     assert effects_were(1)
 
@@ -201,7 +198,7 @@ def test_key_need_not_be_a_uuid(door: str, post: Post) -> None:
 def test_upload_of_3_5_mb_works_and_is_the_same_request(
     boundaries: str, door: str, key: str
 ) -> None:
-    """Larger than DATA_UPLOAD_MAX_MEMORY_SIZE, and with a new boundary as clients make one."""
+    """Larger than DATA_UPLOAD_MAX_MEMORY_SIZE, and with a new boundary, as clients make one."""
     replies = []
     for boundary in boundaries:
         file = SimpleUploadedFile("cake.jpg", b"x" * UPLOAD_BYTES)
@@ -215,13 +212,13 @@ def test_upload_of_3_5_mb_works_and_is_the_same_request(
 
 
 def test_stream_is_refused_before_anything_is_committed(door: str, key: str, post: Post) -> None:
-    """It could not be sent again."""
+    """It could not be sent a second time."""
     assert post(door, key, act="stream").status_code == 500
     assert not Order.objects.exists()
 
 
 def test_16_unrelated_keys_all_succeed(door: str, post: Post) -> None:
-    """Also where one write lock serves all of them."""
+    """Even if they all need the same write lock."""
     keys = iter([f"{number:032d}" for number in range(RACERS)])
     replies = race(lambda: post(door, next(keys)), RACERS)
     assert effects_were(RACERS)

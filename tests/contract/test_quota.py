@@ -1,4 +1,4 @@
-"""``max_keys_per_scope``: a caller's new keys are counted, and nothing else is refused."""
+"""``max_keys_per_scope`` counts a caller's new keys, and refuses nothing but new keys."""
 
 import uuid
 from collections import Counter
@@ -32,26 +32,26 @@ MIDNIGHT = 1_700_006_400.0
 
 @pytest.fixture(autouse=True)
 def limit(settings: Settings) -> None:
-    """Two keys a caller, and nobody has used one."""
+    """Two keys for each caller, and none used yet."""
     settings.IDEMPOTENCY_MAX_KEYS_PER_SCOPE = 2
     cache.clear()
 
 
 def fresh() -> str:
-    """A key of its own."""
+    """A key that was not used before."""
     return uuid.uuid4().hex
 
 
 def statements(send: Any) -> list[str]:
-    """What one request asks of the records' table."""
+    """The statements on the records' table that one request needs."""
     with CaptureQueriesContext(connection) as captured:
         send()
     return [q["sql"] for q in captured if "django_idempotency_idempotencyrecord" in q["sql"]]
 
 
 @pytest.mark.parametrize("door", [*DOORS, *ASYNC, "/ninja/door/"])
-def test_key_too_many_is_a_429(door: str, post: Post, atomic_requests: bool) -> None:
-    """Nothing runs, nothing is recorded, and the key can come again."""
+def test_one_key_too_many_is_a_429(door: str, post: Post, atomic_requests: bool) -> None:
+    """Nothing runs or is recorded, and the key can be used later."""
     keys = [fresh() for _ in range(3)]
     assert [post(door, key).status_code for key in keys] == [201, 201, 429]
     assert effects.count() == Order.objects.count() == IdempotencyRecord.objects.count() == 2
@@ -64,7 +64,7 @@ def test_key_too_many_is_a_429(door: str, post: Post, atomic_requests: bool) -> 
 
 @pytest.mark.parametrize("door", served("/function/", "/mixin/"))
 def test_known_key_is_never_refused(door: str, post: Post, atomic_requests: bool) -> None:
-    """Neither a replay nor another attempt, nor a request that goes without."""
+    """Replays, further attempts and requests without a key are not refused."""
     keys = [fresh(), fresh()]
     post(door, keys[0])
     post(door, keys[1], act="crash")
@@ -86,8 +86,8 @@ def test_one_key_sent_often_is_one_key(post: Post) -> None:
     assert post("/function/", fresh()).status_code == 429
 
 
-def test_dead_owner_s_key_is_no_new_one(post: Post) -> None:
-    """A takeover is another attempt."""
+def test_takeover_needs_no_new_key(post: Post) -> None:
+    """A takeover is another attempt of a known key."""
     key = fresh()
     post("/plainly/", key)
     answer = ["response_status", "response_headers", "response_body", "completed_at"]
@@ -115,14 +115,14 @@ def test_expired_key_is_a_new_one(post: Post) -> None:
 
 
 def test_callers_are_counted_apart(post: Post) -> None:
-    """One does not use up another's."""
+    """One caller does not use up another's quota."""
     for caller in ("Bearer one", "Bearer two"):
         for status in (201, 201, 429):
             assert post("/exempt/", fresh(), Authorization=caller).status_code == status
 
 
 def test_count_begins_again_with_each_window(monkeypatch: pytest.MonkeyPatch, post: Post) -> None:
-    """A window is as long as the retention, and ends with the day if that is one."""
+    """A window is as long as the retention; one of a day ends with the day."""
     for moment in (MIDNIGHT - 60, MIDNIGHT, MIDNIGHT + 24 * 60 * 60):
         monkeypatch.setattr(quota.time, "time", lambda moment=moment: moment)
         for status in (201, 201, 429):
@@ -130,7 +130,7 @@ def test_count_begins_again_with_each_window(monkeypatch: pytest.MonkeyPatch, po
 
 
 def test_scope_is_not_in_the_cache(post: Post) -> None:
-    """Keys of a cache are shown in many places."""
+    """The keys of a cache show up in many tools."""
     with patch.object(LocMemCache, "add", autospec=True, side_effect=LocMemCache.add) as add:
         post("/function/", fresh())
     (name,) = [call.args[1] for call in add.call_args_list]
@@ -139,25 +139,25 @@ def test_scope_is_not_in_the_cache(post: Post) -> None:
 
 
 @pytest.mark.parametrize("method", ["add", "incr"])
-def test_cache_that_is_down_lets_everybody_through(
+def test_cache_that_is_down_refuses_nothing(
     method: str, post: Post, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """And the log says so."""
+    """The log says so."""
     with patch.object(LocMemCache, method, side_effect=ConnectionError("gone")):
         assert [post("/function/", fresh()).status_code for _ in range(3)] == [201] * 3
     assert "let through" in caplog.text
 
 
 def test_dummy_cache_counts_nothing(post: Post, settings: Settings) -> None:
-    """The same."""
+    """Every key is accepted."""
     settings.CACHES = {"none": {"BACKEND": "django.core.cache.backends.dummy.DummyCache"}}
     settings.IDEMPOTENCY_QUOTA_CACHE = "none"
     assert [post("/function/", fresh()).status_code for _ in range(3)] == [201] * 3
 
 
 @pytest.mark.parametrize("outcome", ["error", "lost"])
-def test_claim_that_came_to_nothing_does_not_count(outcome: str, post: Post) -> None:
-    """A store that is gone, and a race that was lost."""
+def test_failed_claim_does_not_count(outcome: str, post: Post) -> None:
+    """If the store is down, or another request wins the race."""
     key = fresh()
     post("/function/", key)
     if outcome == "error":
@@ -174,7 +174,7 @@ def test_claim_that_came_to_nothing_does_not_count(outcome: str, post: Post) -> 
 
 
 def test_new_key_is_looked_for_first(post: Post, settings: Settings) -> None:
-    """As on MariaDB and SQLite anyway; a refusal costs that one SELECT, and no quota nothing."""
+    """By a SELECT, which MariaDB and SQLite need anyway; a refusal costs no more than that."""
     key = fresh()
     assert len(statements(lambda: post("/function/", key))) == 4
     assert len(statements(lambda: post("/function/", key))) == 1
@@ -188,8 +188,8 @@ def test_new_key_is_looked_for_first(post: Post, settings: Settings) -> None:
 
 
 @pytest.mark.parametrize("rounds", range(5))
-def test_racing_callers_get_exactly_as_many(rounds: int, settings: Settings) -> None:
-    """12 threads with a key each and an atomic incr(): the limit, no more and no fewer."""
+def test_racing_callers_get_exactly_the_limit(rounds: int, settings: Settings) -> None:
+    """12 threads with a key each get as many claims as the limit: incr() is atomic."""
     settings.IDEMPOTENCY_MAX_KEYS_PER_SCOPE = 5
     barrier = Barrier(12)
 

@@ -1,4 +1,4 @@
-"""A repeated request gets the first reply, of whatever kind and through whichever door."""
+"""A repeated request gets the first reply, for every kind of response and every door."""
 
 import pytest
 from django.http import HttpResponse
@@ -11,7 +11,10 @@ from tests.app.models import Order
 from tests.app.urls import ASYNC, DOORS, served
 from tests.conftest import Post
 
-pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
+pytestmark = [
+    pytest.mark.cached,
+    pytest.mark.django_db(transaction=True, databases=["default", "other"]),
+]
 
 KINDS = {
     "order": 201,
@@ -27,12 +30,12 @@ MARKS = {"Idempotent-Replayed"}
 
 
 def body(response: HttpResponse) -> bytes:
-    """The bytes a client reads."""
+    """The bytes that a client reads."""
     return b"".join(response)
 
 
 def lasting(response: HttpResponse) -> dict[str, str]:
-    """The headers but for the mark of a replay."""
+    """The headers without the mark of a replay."""
     return {name: value for name, value in response.items() if name not in MARKS}
 
 
@@ -41,7 +44,7 @@ def lasting(response: HttpResponse) -> dict[str, str]:
 def test_repeated_request_gets_the_first_reply(
     door: str, kind: str, key: str, post: Post, atomic_requests: bool
 ) -> None:
-    """One effect, inside and outside the database; same status, bytes and headers; no cookies."""
+    """One effect; same status, bytes and headers; no cookies."""
     first = post(door, key, act=kind)
     second = post(door, key, act=kind)
     assert Order.objects.count() == effects.count() == 1
@@ -57,7 +60,7 @@ def test_repeated_request_gets_the_first_reply(
 
 @pytest.mark.parametrize("door", [*DOORS, *ASYNC, "/ninja/door/"])
 def test_request_without_a_key_runs_each_time(door: str, post: Post, atomic_requests: bool) -> None:
-    """Nothing is recorded and nothing is replayed."""
+    """Nothing is recorded, and nothing is replayed."""
     replies = {body(post(door)) for _ in range(2)}
     assert Order.objects.count() == effects.count() == len(replies) == 2
     assert not IdempotencyRecord.objects.exists()
@@ -111,7 +114,7 @@ def test_body_over_the_limit_is_left_out_and_never_run_again(
 def test_file_over_the_limit_still_reaches_the_first_caller(
     key: str, post: Post, settings: Settings
 ) -> None:
-    """What was read to see its size is sent all the same."""
+    """The part that was read to see its size is sent as well."""
     settings.IDEMPOTENCY_MAX_RESPONSE_BYTES = 10
     assert len(body(post("/function/", key, act="file"))) == 3200
     assert body(post("/function/", key, act="file")) == b""
@@ -123,6 +126,6 @@ def test_file_over_the_limit_still_reaches_the_first_caller(
 def test_stream_is_refused_before_it_commits(
     door: str, key: str, with_key: bool, post: Post, atomic_requests: bool
 ) -> None:
-    """A stream cannot be repeated: 500, and no row, with and without a key."""
+    """A stream cannot be repeated: 500 and no row, with and without a key."""
     assert post(door, key if with_key else None, act="stream").status_code == 500
     assert not Order.objects.exists()

@@ -1,4 +1,4 @@
-"""A saved response reaches only the caller that made it, after its permissions have run again."""
+"""A saved response reaches only the caller that made it, after permissions are checked again."""
 
 import pytest
 from django.apps import apps
@@ -10,20 +10,23 @@ from tests.app.models import Order
 from tests.app.urls import served
 from tests.conftest import Post
 
-pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
+pytestmark = [
+    pytest.mark.cached,
+    pytest.mark.django_db(transaction=True, databases=["default", "other"]),
+]
 
 DOORS = served("/function/", "/mixin/", "/viewset/", "/below/", "/above/", "/class/")
 
 
 def by_session(name: str) -> Client:
-    """A client that is logged in."""
+    """A client that has logged in."""
     client = Client()
     client.force_login(User.objects.get_or_create(username=name)[0])
     return client
 
 
 def by_token(name: str) -> Client:
-    """A client with REST framework's token."""
+    """A client that sends a token of REST framework's."""
     user, _ = User.objects.get_or_create(username=name)
     token, _ = apps.get_model("authtoken.Token").objects.get_or_create(user=user)
     return Client(headers={"Authorization": f"Token {token.key}"})
@@ -31,7 +34,7 @@ def by_token(name: str) -> Client:
 
 @pytest.mark.parametrize("door", DOORS)
 def test_session_users_do_not_share_a_key(door: str, key: str) -> None:
-    """Alice, Bob and nobody each get their own reply."""
+    """Alice, Bob and an anonymous caller each get their own reply."""
     clients = [by_session("alice"), by_session("bob"), Client()]
     replies = [client.post(door, headers={"Idempotency-Key": key}) for client in clients]
     assert Order.objects.count() == effects.count() == 3
@@ -42,7 +45,7 @@ def test_session_users_do_not_share_a_key(door: str, key: str) -> None:
 
 @pytest.mark.drf
 def test_bearers_do_not_share_a_key(key: str) -> None:
-    """The same by token; and a token and a session of the same user are the same caller."""
+    """A token and a session of the same user are the same caller."""
     clients = [by_token("alice"), by_token("bob")]
     replies = [client.post("/token/", headers={"Idempotency-Key": key}) for client in clients]
     assert effects.count() == 2
@@ -54,7 +57,7 @@ def test_bearers_do_not_share_a_key(key: str) -> None:
 
 
 def test_view_that_authenticates_in_its_body_is_safe(key: str) -> None:
-    """The credential is the scope where Django knows no user."""
+    """The credential is the scope if Django knows no user."""
     replies = [
         Client().post("/who/", headers={"Authorization": who, "Idempotency-Key": key})
         for who in ("Bearer alice", "Bearer bob", "Bearer alice")
@@ -68,7 +71,7 @@ def test_view_that_authenticates_in_its_body_is_safe(key: str) -> None:
 
 @pytest.mark.parametrize("door", DOORS)
 def test_session_that_begins_in_the_view_is_no_part_of_the_scope(door: str, key: str) -> None:
-    """An anonymous order whose view starts a session, sent again: one order."""
+    """An anonymous order whose view starts a session is one order when it is repeated."""
     client = Client()
     for _ in range(2):
         url = f"{door}?act=starts_session"
@@ -78,7 +81,7 @@ def test_session_that_begins_in_the_view_is_no_part_of_the_scope(door: str, key:
 
 @pytest.mark.drf
 def test_permissions_run_again_before_a_replay(key: str, post: Post) -> None:
-    """Who may no longer order does not get the reply of his order either."""
+    """A user who may no longer order does not get the earlier reply either."""
     client = by_session("alice")
     assert client.post("/token/", headers={"Idempotency-Key": key}).status_code == 201
     User.objects.update(is_active=False)

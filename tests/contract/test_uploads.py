@@ -1,4 +1,4 @@
-"""Large bodies: hashed as they come, and never held in memory."""
+"""Large bodies are hashed as they arrive, and never held in memory."""
 
 import http.client
 import itertools
@@ -17,11 +17,14 @@ MEGABYTE = 1024 * 1024
 CHUNKS = 100
 LIMIT = 16 * MEGABYTE
 
-pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
+pytestmark = [
+    pytest.mark.once,
+    pytest.mark.django_db(transaction=True, databases=["default", "other"]),
+]
 
 
 def multipart(boundary: str, filling: bytes) -> tuple[bytes, bytes]:
-    """What stands before and behind a file's content."""
+    """The bytes before and after a file's content."""
     head = (
         f"--{boundary}\r\nContent-Disposition: form-data; name=cake\r\n\r\nlemon\r\n"
         f"--{boundary}\r\nContent-Disposition: form-data; name=photo; filename=a.jpg\r\n\r\n"
@@ -32,7 +35,7 @@ def multipart(boundary: str, filling: bytes) -> tuple[bytes, bytes]:
 def upload(
     address: str, key: str, content_type: str, head: bytes = b"", tail: bytes = b""
 ) -> tuple[int, bytes]:
-    """100 MB, written piece by piece; status and body of the reply."""
+    """Send 100 MB piece by piece; returns status and body of the reply."""
     url = urlsplit(address)
     connection = http.client.HTTPConnection(url.hostname or "", url.port, timeout=60)
     pieces = itertools.chain([head], itertools.repeat(b"x" * MEGABYTE, CHUNKS), [tail])
@@ -47,7 +50,7 @@ def upload(
 
 
 def peak_of_workers(folder: Path) -> int:
-    """The most memory any of the server's workers ever had, in bytes."""
+    """The most memory that any of the server's workers ever used, in bytes."""
     pids = re.findall(r"Booting worker with pid: (\d+)", (folder / "gunicorn.log").read_text())
     texts = [Path(f"/proc/{pid}/status").read_text() for pid in pids]
     return max(int(found) for text in texts for found in re.findall(r"VmHWM:\s+(\d+)", text)) * 1024
@@ -55,7 +58,7 @@ def peak_of_workers(folder: Path) -> int:
 
 @pytest.fixture
 def address(tmp_path: Path) -> Iterator[str]:
-    """A server of one process and one thread (each has an arena of its own), warmed up."""
+    """A warmed-up server with one process and one thread, as each thread has its own arena."""
     with gunicorn(tmp_path, workers=1, threads=1) as found:
         connection = http.client.HTTPConnection(urlsplit(found).netloc, timeout=20)
         connection.request("POST", "/exempt/", b"a=1", {"Idempotency-Key": uuid.uuid4().hex})
@@ -63,11 +66,12 @@ def address(tmp_path: Path) -> Iterator[str]:
         yield found
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads memory from /proc")
 def test_large_uploads_are_compared_without_being_held(
     address: str, key: str, tmp_path: Path
 ) -> None:
-    """Another boundary is the same request, other content is not; and so for raw bytes."""
+    """Another boundary makes the same request, other content does not; raw bytes likewise."""
     before = peak_of_workers(tmp_path)
     replies = []
     for boundary, filling in (("one", b"jpg"), ("two", b"jpg"), ("one", b"gif")):
@@ -78,7 +82,7 @@ def test_large_uploads_are_compared_without_being_held(
     ]
     growth = peak_of_workers(tmp_path) - before
     print(f"\nsix uploads of {CHUNKS} MB: the worker grew by {growth / MEGABYTE:.1f} MB")
-    # Two of these, and the one that warmed the server up.
+    # Two of these uploads, and the one that warmed the server up.
     assert effects.count() == 3
     for three in (replies, raw):
         assert [status for status, _ in three] == [201, 201, 422]

@@ -11,9 +11,9 @@ from tests.conftest import Post, atomic_requests_on
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
 
-#: For the summary of the run.
+#: Where the claims of each door ran, for the summary of the run.
 WHERE: defaultdict[str, set[str]] = defaultdict(set)
-#: The URL's callback hides these doors from Django.
+#: Doors that the URL's callback hides from Django.
 JOINED = {"/below/", "/ninja/door/"}
 
 
@@ -21,7 +21,7 @@ JOINED = {"/below/", "/ninja/door/"}
 def test_claim_commits_by_itself_unless_the_door_is_hidden(
     door: str, key: str, post: Post, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Only then is it visible to duplicates before the view ends."""
+    """Duplicates see a claim before the view ends only if it commits by itself."""
     joined: list[bool] = []
     insert = Store.insert
 

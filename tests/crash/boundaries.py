@@ -32,7 +32,7 @@ def word_of(sql: str) -> str:
 
 
 def _is_committed(connection: BaseDatabaseWrapper) -> bool:
-    """Whether psycopg has nothing to send any more."""
+    """Whether psycopg has nothing left to send."""
     return connection.vendor == "postgresql" and (
         connection.connection.info.transaction_status == TransactionStatus.IDLE
     )

@@ -59,7 +59,7 @@ def expired(request: Request) -> Iterator[Ending]:
 
 @contextmanager
 def dead(request: Request) -> Iterator[Ending]:
-    """An attempt died; it left the row, and a lock nobody holds."""
+    """An attempt died; it left the row, and its lock is free."""
     with completed(request) as ending:
         Order.objects.all().delete()
         IdempotencyRecord.objects.update(

@@ -19,6 +19,7 @@ from django.db.models.functions import Now
 from django_idempotency.models import IdempotencyRecord, Status
 from django_idempotency.storage.dialects import dialect_of
 from tests.conftest import atomic_requests_on
+from tests.support.patience import HANG_SECONDS
 
 from .boundaries import FAULTS, Boundary, Strike, strikes_at
 from .stories import STORIES, State, Story, clean, look, nonce_of
@@ -29,7 +30,6 @@ pytestmark = [
     pytest.mark.urls(f"{__package__}.urls"),
 ]
 
-_DEADLINE_SECONDS = 5.0
 _PAUSE_SECONDS = 0.005
 # A test with this many failures goes no further.
 _ENOUGH = 5
@@ -76,7 +76,7 @@ def check_reply(story: Story, strike: Strike, report: Report) -> None:
     """The faulted request came to its fault, and its sender can make sense of the answer."""
     status = report.reply.status
     assert report.missed == []
-    # Nobody but us closes SQLite's handle under Django, who calls that a programming error.
+    # Only these tests close SQLite's handle under Django, which calls that a programming error.
     closed = {500} if connection.vendor == "sqlite" and strike.fault in ("drop", "lose") else set()
     if report.began:
         assert status in {story.status, 500, 503}
@@ -118,8 +118,8 @@ def let_the_lease_run_out(state: State) -> None:
 
 
 def retried(story: Story, request: Request, state: State) -> Reply:
-    """The final reply, asked for by a client who comes back as he is told."""
-    deadline = time.monotonic() + _DEADLINE_SECONDS
+    """The final reply, asked for by a client that retries as the refusals say."""
+    deadline = time.monotonic() + HANG_SECONDS
     while (reply := send(request)).status in (409, 503):
         assert time.monotonic() < deadline, "the key is stuck"
         if not story.is_atomic:

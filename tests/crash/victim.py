@@ -1,34 +1,26 @@
 """A worker process that meets a fault in the middle of a request, and lives on if it can.
 
-Each is forked from a process that has Django ready and no connection open (:mod:`.warm`), so it
-costs some milliseconds. It sends one request through the test app, reports, waits for a word, and
-sends the same request again.
+It is forked from :mod:`.warm`, sends one request through the test app, reports, waits for a message
+and sends the same request again.
 """
 
-import multiprocessing
 import os
-import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection
-from typing import Any, TypeAlias
+from typing import Any
 
 from django.db import close_old_connections, connection, connections
 from django.test import Client
 
 from django_idempotency.storage.dialects import dialect_of
 from tests.app import effects, views
+from tests.support.forks import Fork, Pipe, forked, preload
 
 from .boundaries import Boundaries, Boundary, Strike
 from .wire import listen
 
-Pipe: TypeAlias = "Connection[Any, Any]"
-
-_HUNG_SECONDS = 20.0
-
-_forks = multiprocessing.get_context("forkserver")
-_forks.set_forkserver_preload([f"{__package__}.warm"])
+preload(f"{__package__}.warm")
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,71 +135,26 @@ def _listen(errand: Errand, pipe: Pipe) -> None:
 class Victim:
     """The process, seen from outside; ``report`` is None if it died of its fault."""
 
-    def __init__(self, process: Any, pipe: Pipe) -> None:
-        self._process = process
-        self._pipe = pipe
-        self.report: Report | None = self._read()
-        if self.report is None:
-            process.join()
-            assert process.exitcode == -signal.SIGKILL
-
-    def _read(self) -> Any:
-        assert self._pipe.poll(_HUNG_SECONDS), "hung"
-        try:
-            return self._pipe.recv()
-        except EOFError:
-            return None
+    def __init__(self, fork: Fork) -> None:
+        self._fork = fork
+        self.report: Report | None = fork.hear()
 
     def again(self) -> Reply:
         """What the same request gets from the same process, which must have survived."""
-        self._pipe.send(None)
-        reply: Reply = self._read()
+        self._fork.pipe.send(None)
+        reply: Reply = self._fork.hear()
         return reply
-
-
-def _await_errand(pipe: Pipe) -> None:
-    live, errand = pipe.recv()
-    live(errand, pipe)
-
-
-def _new_process() -> tuple[Any, Pipe]:
-    """A process that waits for its errand, and our end of the pipe to it."""
-    ours, theirs = _forks.Pipe()
-    process = _forks.Process(target=_await_errand, args=(theirs,), daemon=True)
-    process.start()
-    theirs.close()
-    return process, ours
-
-
-# The next one is made while this one works.
-_spare: list[tuple[Any, Pipe]] = []
-
-
-@contextmanager
-def _forked(live: Callable[[Errand, Pipe], None], errand: Errand) -> Iterator[tuple[Any, Pipe]]:
-    """A process on its errand, which is dead at the end of the block, and the pipe to it."""
-    process, pipe = _spare.pop() if _spare else _new_process()
-    with pipe:
-        pipe.send((live, errand))
-        _spare.append(_new_process())
-        try:
-            yield process, pipe
-        finally:
-            process.kill()
-            process.join()
-            process.close()
 
 
 @contextmanager
 def victim(errand: Errand) -> Iterator[Victim]:
     """A process that has done its errand, and lives until the end of the block or is dead."""
-    with _forked(_live, errand) as (process, pipe):
-        yield Victim(process, pipe)
+    with forked(_live, errand) as fork:
+        yield Victim(fork)
 
 
 def overheard(errand: Errand) -> tuple[list[str], list[str]]:
     """What Django and what the driver said, on a connection that was open already."""
-    with _forked(_listen, errand) as (_, pipe):
-        assert pipe.poll(_HUNG_SECONDS), "hung"
-        said: tuple[list[str], list[str]] = pipe.recv()
+    with forked(_listen, errand) as fork:
+        said: tuple[list[str], list[str]] = fork.hear()
         return said

@@ -31,7 +31,7 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
 
 
 def environment(options: argparse.Namespace) -> dict[str, str]:
-    """What the tests are told."""
+    """The environment that the tests read."""
     kills = {} if options.kills is None else {KILLS_VARIABLE: str(options.kills)}
     return {SEED_VARIABLE: str(options.seed), **kills}
 

@@ -75,7 +75,7 @@ def _check_order(order: Order, done: dict[str, dict[str, Any]]) -> None:
 
 
 def check_nothing_is_left(operations: int) -> None:
-    """All operations have their response, and no step or envelope waits for anybody."""
+    """All operations have their response, and no step or envelope is left to finish."""
     assert not IdempotencyEnvelope.objects.exists()
     records = IdempotencyRecord.objects.values_list("status", flat=True)
     assert list(records) == [Status.COMPLETED] * operations

@@ -15,6 +15,11 @@ from tests.settings import scratch_folder
 collect_ignore_glob = [] if "testproject.shop" in configured.INSTALLED_APPS else ["test_*.py"]
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """All tests in this folder have settings of their own."""
+    item.add_marker(pytest.mark.durable)
+
+
 @pytest.fixture(scope="session")
 def running() -> Iterator[Provider]:
     """The process; its ledger lies where the databases do."""
@@ -30,7 +35,7 @@ def running() -> Iterator[Provider]:
 
 @pytest.fixture
 def provider(running: Provider, settings: Settings) -> Provider:
-    """The one the shop asks."""
+    """The provider that the shop calls."""
     running.reset()
     settings.SHOP_PROVIDER_URL = running.address
     return running

@@ -1,4 +1,4 @@
-"""Customers who insist on their order, or are never heard of again, and what they are told."""
+"""Customers who insist on their order, or never come back, and the answers they get."""
 
 import functools
 import json
@@ -24,7 +24,7 @@ def client() -> httpx.Client:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What one customer was told once; status 0 is no answer."""
+    """One answer to one customer; status 0 stands for none."""
 
     status: int
     body: bytes = b""

@@ -1,4 +1,4 @@
-"""Who finishes an order that was cut off: its client, who asks again, or the completer."""
+"""Two ways to finish an order that was cut off: its client asks again, or a completer runs."""
 
 import time
 from collections.abc import Callable
@@ -14,12 +14,12 @@ from django_idempotency.models import (
     IdempotencyStep,
     Status,
 )
+from tests.support.patience import until
 
 from .victim import Reply, Request
 
 Finish = Callable[[Request], Reply]
 
-_DEADLINE_SECONDS = 10.0
 # In a storm an operation may be taken up in vain six times, after which it waits for a minute.
 _PATIENCE_SECONDS = 150.0
 # In progress, of unknown outcome for now, not finished yet: come again.
@@ -27,26 +27,27 @@ _NOT_YET = (409, 503)
 
 
 def let_the_lease_run_out() -> None:
-    """Whoever died is known to be dead."""
+    """From now on, dead workers are known to be dead."""
     running = IdempotencyRecord.objects.filter(status=Status.IN_PROGRESS)
     running.update(lease_expires_at=Now())
 
 
 def by_the_client(request: Request) -> Reply:
-    """The final reply, asked for by a client who comes back as told."""
-    deadline = time.monotonic() + _DEADLINE_SECONDS
+    """The final reply, asked for by a client that retries as the refusals say."""
     let_the_lease_run_out()
-    while not (reply := request.send()).is_final:
-        assert reply.status in _NOT_YET, reply
-        assert time.monotonic() < deadline, "the operation is stuck"
-        time.sleep(0.01)
-    return reply
+
+    def final() -> Reply | None:
+        reply = request.send()
+        assert reply.is_final or reply.status in _NOT_YET, reply
+        return reply if reply.is_final else None
+
+    return until(final, "the operation is stuck")
 
 
 def by_the_completer(request: Request) -> Reply:
-    """The same after a completer was there: what it left is the reply.
+    """The same after a completer has run: its result is the reply.
 
-    An order whose worker died before its request was stored is its client's to repeat.
+    Only the client can repeat an order whose worker died before the request was stored.
     """
     let_the_lease_run_out()
     run_the_completer()
@@ -60,11 +61,12 @@ def run_the_completer() -> list[Completion]:
 
 
 def _completed(pk: UUID) -> Completion:
-    deadline = time.monotonic() + _DEADLINE_SECONDS
-    # On SQLite any other writer, the statistics' for one, makes it look busy.
-    while (done := complete("default", pk).completion) is Completion.BUSY:
-        assert time.monotonic() < deadline, "somebody is busy with it"
-    return done
+    def done() -> Completion | None:
+        # On SQLite any other writer, the statistics' for one, makes it look busy.
+        completion = complete("default", pk).completion
+        return None if completion is Completion.BUSY else completion
+
+    return until(done, "the operation stays busy")
 
 
 #: Where a worker is killed before something the client finishes its order, and where it is killed
@@ -73,9 +75,9 @@ FINISH: dict[str, Finish] = {"before": by_the_client, "after": by_the_completer}
 
 
 def unfinished() -> int:
-    """How many operations somebody has to work at.
+    """How many operations are neither finished nor free of work.
 
-    A worker who died over the claim has done nothing and stored nothing: what he left is a key that
+    A worker that died right after its claim has recorded no step and stored no request: the key
     waits for its client, as if the request had never arrived.
     """
     begun = Exists(IdempotencyStep.objects.filter(record=OuterRef("pk")))
@@ -85,7 +87,7 @@ def unfinished() -> int:
 
 
 def seconds_until_all_is_finished() -> float:
-    """What the completers need, without anybody's help."""
+    """The seconds that the completers need without any client."""
     began = time.monotonic()
     while unfinished() or IdempotencyEnvelope.objects.exists():
         assert time.monotonic() - began < _PATIENCE_SECONDS, f"{unfinished()} are not finished"

@@ -20,13 +20,13 @@ from tests.support.servers.server import KEEPER, LOOPBACK, free_port, listens, p
 
 WORKERS = 4
 THREADS = 4
-#: Seconds: how long the shop waits for its partners, and for whoever died.
+#: Seconds that the shop waits for its partners, and for a dead owner.
 HURRY = {"SHOP_CALL_SECONDS": "0.5", "SHOP_LEASE_SECONDS": "1"}
 
 _GUNICORN = (
     *("gunicorn", "tests.durable.wsgi", "--preload", "--no-control-socket"),
     *("--workers", str(WORKERS), "--threads", str(THREADS)),
-    # Nobody but us kills a worker.
+    # Only the tests kill a worker.
     *("--keep-alive", "0", "--graceful-timeout", "2", "--timeout", "0", "--bind"),
 )
 _COMPLETER = (
@@ -79,7 +79,7 @@ class Kept:
 
 
 class Site:
-    """A shop with its completers, and whoever of them is to be killed."""
+    """A shop with its completers, and the means to kill each of its processes."""
 
     def __init__(self, folder: Path, provider: Provider, completers: int, version: str) -> None:
         self._folder = folder

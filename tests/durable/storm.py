@@ -15,7 +15,7 @@ from testproject.provider.server import Provider
 from .customers import Crowd
 from .site import Site
 
-#: What ``python -m tests.durable`` was told.
+#: Set by ``python -m tests.durable``.
 KILLS_VARIABLE = "IDEMPOTENCY_TEST_KILLS"
 SEED_VARIABLE = "IDEMPOTENCY_TEST_SEED"
 
@@ -26,7 +26,7 @@ _SERVICES = ("charges", "pickups", "receipts")
 # One of eight kills meets a completer, whose successor needs a second to come up.
 _COMPLETERS = 0.12
 _SECONDS_BETWEEN_FREEZES = 1.0
-# To the worker it is a moment, to everybody else longer than its lease.
+# The worker notices nothing; for all others this is longer than its lease.
 _FROZEN_SECONDS = (1.2, 3.0)
 
 

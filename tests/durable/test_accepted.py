@@ -1,4 +1,4 @@
-"""An order that was only accepted is run by completers, who die as well."""
+"""An order that was only accepted is run by completers, which are killed as well."""
 
 import json
 import time
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def accepted(token: str) -> tuple[Request, str]:
-    """An order that nobody has begun, and where its state is told."""
+    """An order that no worker has begun, and the address of its state."""
     request = Request(token, path="/api/deliveries/later/")
     reply = request.send()
     assert (reply.status, reply.replayed) == (202, False)
@@ -27,7 +27,7 @@ def accepted(token: str) -> tuple[Request, str]:
 
 
 def asked(url: str, token: str) -> Any:
-    """What the customer reads there."""
+    """The customer's view of that address."""
     return Client().get(url, headers={"Authorization": f"Bearer {token}"})
 
 

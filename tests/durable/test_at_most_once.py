@@ -1,4 +1,4 @@
-"""A receipt is mailed at most once: who was killed over it never mails it again."""
+"""A receipt is mailed at most once: after a kill in the call it is never mailed again."""
 
 import pytest
 from django.test import override_settings
@@ -69,7 +69,7 @@ def test_killed_before_the_call_is_called_once(provider: Provider, token: str, w
 
 
 def test_lost_reply_is_reconciled_in_the_same_request(provider: Provider, token: str) -> None:
-    """Nobody has to come back."""
+    """No retry is needed."""
     provider.turn("receipts", "lose", times=1)
     assert Request(token).send().status == 201
     assert len(provider.calls("receipts")) == 1
@@ -79,7 +79,7 @@ def test_lost_reply_is_reconciled_in_the_same_request(provider: Provider, token:
 def test_unanswered_call_that_is_not_done_yet_is_made_again_with_its_key(
     provider: Provider, token: str, settings: Settings
 ) -> None:
-    """The mail does it late, and does it once: what is not done yet, nobody can tell from not."""
+    """The mail does it late and once: what is not done yet looks like what will never be done."""
     settings.SHOP_CALL_SECONDS = 0.2
     provider.turn("receipts", "hang", times=1, seconds=1.0)
     request = Request(token)
@@ -89,6 +89,6 @@ def test_unanswered_call_that_is_not_done_yet_is_made_again_with_its_key(
     settings.SHOP_CALL_SECONDS = 5.0
     assert by_the_client(request).status == 201
     assert len(provider.calls("receipts")) == 2
-    # What hangs is done in the end, which nobody hears of.
+    # The provider does what hangs in the end, after its caller has given up.
     provider.hurry()
     books.check_delivered(provider)

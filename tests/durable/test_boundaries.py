@@ -22,7 +22,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def finished(request: Request, when: str) -> None:
-    """Whoever's turn it is finishes the order; its client then gets the reply again and again."""
+    """The client or the completer finishes the order; the client then gets one reply each time."""
     stored = IdempotencyEnvelope.objects.exists()
     reply = FINISH[when](request)
     assert reply.replayed or not (stored and when == "after")

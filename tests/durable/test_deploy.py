@@ -23,7 +23,7 @@ def test_second_version_finishes_what_the_first_began(
     provider: Provider, token: str, tmp_path: Path
 ) -> None:
     """All of the first is killed with the money taken and the courier on the telephone."""
-    provider.turn("pickups", "hang", seconds=1.0)
+    provider.turn("pickups", "hang", seconds=60)
     with ThreadPoolExecutor(ORDERS) as pool:
         with open_site(tmp_path, provider) as first:
             crowd = Crowd(first.address, token)
@@ -33,9 +33,10 @@ def test_second_version_finishes_what_the_first_began(
             while len(provider.ledger("charges")) < ORDERS and not all(map(Future.done, cut_off)):
                 time.sleep(0.05)
             first.kill()
-            # Some may have been told already that it takes longer.
+            # Some may have got the refusal that says to come back later.
             assert {sent.result().status for sent in cut_off} <= {0, 503}
         provider.turn("pickups", "well")
+        provider.hurry()
         with open_site(tmp_path, provider, version="second") as second:
             crowd.address = second.address
             list(pool.map(crowd.insist, keys))

@@ -22,7 +22,7 @@ from .storm import Storm, kills_wanted, seed
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(1800)]
 
 
-#: What customers may be told in a storm.
+#: The answers that customers may get in a storm.
 EXPECTED = {
     "no answer",
     "201",
@@ -38,7 +38,7 @@ def listed(counter: Counter[str]) -> str:
 
 
 def summary(storm: Storm, raged: float, finished: float) -> str:
-    """What was done, what was told, and what came of it."""
+    """What was done, what was answered, and what came of it."""
     crowd, provider = storm.crowd, storm.provider
     done = IdempotencyRecord.objects.filter(status=Status.COMPLETED).count()
     return (

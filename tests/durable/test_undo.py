@@ -24,7 +24,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @dataclass(frozen=True)
 class Refusal:
-    """Who refuses, in which version of the shop, and what its client gets."""
+    """The partner that refuses, the version of the shop, and what the client gets."""
 
     service: str
     status: int = 409

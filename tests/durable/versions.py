@@ -64,7 +64,7 @@ class SecondView(DeliveryView):
 
 
 class UnreconciledView(DeliveryView):
-    """Nobody finds out whether a receipt was sent."""
+    """No step can find out whether a receipt was sent."""
 
     def deliver(self, request: OrderingRequest, **wish: str) -> Order:
         with patch.object(deliveries, "find_receipt", None):

@@ -1,19 +1,14 @@
 """A worker process that is killed in the middle of an order.
 
-Each is forked from a process that has Django ready and no connection open (:mod:`.warm`). It sends
-one request through the shop, and reports if it survives.
+It is forked from :mod:`.warm`, sends one request through the shop, and reports if it survives.
 """
 
 import json
-import multiprocessing
-import signal
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from multiprocessing.connection import Connection
-from typing import Any, TypeAlias
+from typing import Any
 
 from django.conf import settings
 from django.db import close_old_connections, connection
@@ -25,15 +20,11 @@ from django_idempotency.models import IdempotencyEnvelope
 from testproject.shop import partners
 from tests.crash import boundaries
 from tests.crash.boundaries import Boundary, Strike
+from tests.support.forks import Pipe, forked, preload
 
 from .versions import VERSIONS
 
-Pipe: TypeAlias = "Connection[Any, Any]"
-
-_HUNG_SECONDS = 30.0
-
-_forks = multiprocessing.get_context("forkserver")
-_forks.set_forkserver_preload([f"{__package__}.warm"])
+preload(f"{__package__}.warm")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +66,15 @@ class Reply:
 
     @property
     def is_final(self) -> bool:
-        """Whether nobody need ask again."""
+        """Whether there is no need to ask again."""
         return self.status in (201, 402) or self.code == OperationFailedError.code
 
 
 @dataclass(frozen=True, slots=True)
 class Errand:
-    """What a worker is to do, in which version of the shop, and what befalls it.
+    """What a worker is to do, in which version of the shop, and the faults that meet it.
 
-    Without a request it is a completer, who takes up all that is stored.
+    Without a request it is a completer, which takes up all that is stored.
     """
 
     request: Request | None = None
@@ -119,67 +110,30 @@ def _live(errand: Errand, pipe: Pipe) -> None:
     pipe.send(crossed)
 
 
-def _await_errand(pipe: Pipe) -> None:
-    _live(pipe.recv(), pipe)
-
-
-def _new_process() -> tuple[Any, Pipe]:
-    """A process that waits for its errand, and our end of the pipe to it."""
-    ours, theirs = _forks.Pipe()
-    process = _forks.Process(target=_await_errand, args=(theirs,), daemon=True)
-    process.start()
-    theirs.close()
-    return process, ours
-
-
-# The next one is made while this one works.
-_spare: list[tuple[Any, Pipe]] = []
-
-
-@contextmanager
-def _forked() -> Iterator[tuple[Any, Pipe]]:
-    process, pipe = _spare.pop() if _spare else _new_process()
-    _spare.append(_new_process())
-    with pipe:
-        try:
-            yield process, pipe
-        finally:
-            process.kill()
-            process.join()
-            process.close()
-
-
 def done_by_a_worker(errand: Errand) -> list[Boundary] | None:
-    """The boundaries a worker has crossed on its errand; None if it died of what befell it."""
-    with _forked() as (process, pipe):
-        pipe.send(errand)
-        assert pipe.poll(_HUNG_SECONDS), "hung"
-        try:
-            crossed: list[Boundary] = pipe.recv()
-        except EOFError:
-            process.join()
-            assert process.exitcode == -signal.SIGKILL
-            return None
+    """The boundaries a worker has crossed on its errand; None if it was killed on the way."""
+    with forked(_live, errand) as fork:
+        crossed: list[Boundary] | None = fork.hear()
         return crossed
 
 
 def crossed(errand: Errand) -> list[Boundary]:
-    """Every boundary on the way of an errand that nothing befalls."""
+    """Every boundary on the way of an errand without a fault."""
     found = done_by_a_worker(errand)
     assert found
     return found
 
 
 def kill_a_worker(errand: Errand) -> None:
-    """Let a worker die of what befalls it on its errand."""
+    """Kill a worker on its errand."""
     assert done_by_a_worker(errand) is None
 
 
 def kills(boundaries: Sequence[Boundary]) -> Iterator[Strike]:
     """Each kill before and after a boundary at which something is sent.
 
-    What raises is left by an exception: after it is before the next. So is after AUTOCOMMIT, which
-    only MariaDB is told: it comes after each COMMIT.
+    Where a boundary raised, a kill after it is the kill before the next one. So it is after
+    AUTOCOMMIT, which only MariaDB gets and which follows each COMMIT.
     """
     for number, boundary in enumerate(boundaries, 1):
         if not boundary.is_sent or boundary.word == "AUTOCOMMIT":

@@ -16,7 +16,7 @@ application = get_wsgi_application()
 import_module(settings.ROOT_URLCONF)
 # Imports the database's driver, and connects to nothing.
 vendor = connection.vendor
-# Nobody listens there; what a call needs is imported all the same.
+# No server listens there, but all that a call needs is imported.
 settings.SHOP_PROVIDER_URL, address = "http://127.0.0.1:9", settings.SHOP_PROVIDER_URL
 with suppress(partners.ProviderDownError):
     partners.find_charge(idempotency_key="")

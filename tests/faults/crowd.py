@@ -1,14 +1,12 @@
-"""Many callers at once, and the one who asks again until he is answered."""
+"""Many callers at once, and a caller that repeats its request until it is answered."""
 
-import time
 from collections.abc import Mapping, Sequence
 
 from django.test import Client
 
 from tests.concurrency.owners import Reply
 from tests.concurrency.test_racers import race
-
-PATIENCE_SECONDS = 15
+from tests.support.patience import until
 
 
 def ask(path: str, key: str | None = None, **headers: str) -> Reply:
@@ -25,7 +23,7 @@ def together(path: str, keys: Sequence[str]) -> list[Reply]:
 
 
 def together_at(paths: Mapping[str, str], *, keyed: bool = True) -> dict[str, Reply]:
-    """The replies by key, each key's path asked for at the same moment, with the key or without."""
+    """The replies by key; the path of each is requested at the same moment, with or without it."""
     waiting = iter(paths)
 
     def next_one() -> tuple[str, Reply]:
@@ -36,13 +34,10 @@ def together_at(paths: Mapping[str, str], *, keyed: bool = True) -> dict[str, Re
 
 
 def until_answered(path: str, key: str, *, status: int = 201) -> Reply:
-    """The first reply with this status, asked for as often as a client may be told to come back."""
-    statuses = []
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < deadline:
+    """The first reply with this status; the request is repeated as long as clients may do so."""
+
+    def answered() -> Reply | None:
         reply = ask(path, key)
-        if reply.status_code == status:
-            return reply
-        statuses.append(reply.status_code)
-        time.sleep(0.02)
-    raise AssertionError(f"the key is stuck: {statuses[:5]} ... {statuses[-5:]}")
+        return reply if reply.status_code == status else None
+
+    return until(answered, f"no {status} for this key")

@@ -1,7 +1,6 @@
-"""Kept and pooled connections across a crash of the database: some 503, no stuck key, no double."""
+"""Kept and pooled connections across a crash of the database: some 503, one order for each key."""
 
 import json
-import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,6 +15,7 @@ from tests.app import effects
 from tests.app.models import Order
 from tests.concurrency.test_racers import Caller
 from tests.support.live import gunicorn
+from tests.support.patience import until
 from tests.support.servers import DATABASE_VARIABLE, Server
 
 from .own_server import ALIAS, own_server
@@ -32,14 +32,14 @@ Answer = tuple[int, str]
 
 @pytest.fixture(scope="module")
 def server(django_db_blocker: DjangoDbBlocker) -> Iterator[Server]:
-    """A server of our own."""
+    """A server of the test's own."""
     with django_db_blocker.unblock(), own_server() as server:
         yield server
 
 
 @pytest.fixture(params=[False, True], ids=["kept", "pooled"])
 def pooled(request: pytest.FixtureRequest) -> bool:
-    """Whether connections are Django's pool's, or each thread's own."""
+    """Whether connections come from Django's pool, or belong to threads."""
     if request.param and connection.vendor != "postgresql":
         pytest.skip("Django pools connections of PostgreSQL only")
     return bool(request.param)
@@ -59,7 +59,7 @@ def site(
 
 
 def order(site: str, path: str, key: str) -> Answer:
-    """Status and nonce of one request; 0 where the connection broke."""
+    """The status and nonce of one request; 0 where its connection broke."""
     try:
         reply, body, _ = Caller(site).send("POST", path, **{"Idempotency-Key": key})
     except OSError:
@@ -70,45 +70,41 @@ def order(site: str, path: str, key: str) -> Answer:
 def at_once(
     pool: ThreadPoolExecutor, site: str, path: str, number: int = CROWD
 ) -> "dict[str, Future[Answer]]":
-    """The answers to come, by key, to so many requests."""
+    """Futures of the replies to so many requests, by key."""
     keys = [uuid.uuid4().hex for _ in range(number)]
     return {key: pool.submit(order, site, path, key) for key in keys}
 
 
 def statuses(answers: "dict[str, Future[Answer]]") -> set[int]:
-    """Which there are, when they are there."""
+    """The statuses of the replies, when all have come."""
     return {answer.result()[0] for answer in answers.values()}
 
 
 def until_ordered(site: str, path: str, key: str) -> str:
     """The nonce of the first 201."""
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
+
+    def ordered() -> str | None:
         status, nonce = order(site, path, key)
-        if status == 201:
-            return nonce
-        assert status in (409, 503)
-        time.sleep(0.05)
-    raise AssertionError("the key is stuck")
+        assert status in (201, 409, 503)
+        return nonce if status == 201 else None
+
+    return until(ordered, "the key is stuck")
 
 
 def until_running(number: int) -> None:
     """Return when so many views have begun."""
-    deadline = time.monotonic() + 20
-    while effects.count() < number:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    until(lambda: effects.count() >= number, "the views did not begin")
 
 
 def test_crash_of_the_database_costs_retries_only(site: str, pooled: bool, server: Server) -> None:
-    """Requests before, during and after it: with their retries each has one order."""
+    """Requests before, during and after the crash have one order each, with their retries."""
     existing = ORDERS.count()
     connections[ALIAS].close()
     with ThreadPoolExecutor(3 * CROWD) as pool:
         warm = at_once(pool, site, QUICK)
         assert statuses(warm) == {201}
-        # All of them may come to the same worker. (Without a server a pool lets its users wait for
-        # half a minute; test_pools.py has views that meet that.)
+        # All of them may reach the same worker. (Without a server, a pool lets its callers wait for
+        # half a minute: test_pools.py has that case.)
         running = at_once(pool, site, SLOW, 0 if pooled else THREADS)
         until_running(CROWD + len(running))
         server.crash()
@@ -130,7 +126,7 @@ def test_crash_of_the_database_costs_retries_only(site: str, pooled: bool, serve
         len(set(nonces.values())) == ORDERS.count() - existing == sum(map(len, everything.values()))
     )
     assert set(nonces.values()) <= orders
-    # The views that the crash met had begun; nobody else's ran in vain.
+    # Only the views that were running at the crash ran in vain.
     assert effects.count() == len(nonces) + len(running)
     assert not RECORDS.exclude(status=Status.COMPLETED).exists()
     assert statuses(running) <= {0, 500, 503}

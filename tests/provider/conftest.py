@@ -8,6 +8,11 @@ from pytest_django import Settings
 from testproject.provider.server import Provider, open_provider
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """All tests in this folder are about the provider, not about a database."""
+    item.add_marker(pytest.mark.once)
+
+
 @pytest.fixture(scope="session")
 def running() -> Iterator[Provider]:
     """The process."""
@@ -17,7 +22,7 @@ def running() -> Iterator[Provider]:
 
 @pytest.fixture
 def provider(running: Provider, settings: Settings) -> Provider:
-    """The one the shop asks."""
+    """The provider that the shop calls."""
     running.reset()
     settings.SHOP_PROVIDER_URL = running.address
     return running

@@ -1,25 +1,21 @@
-"""Waits for what happens in another process."""
+"""Waits for what the provider does, or for the provider itself."""
 
-import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 
 from testproject.shop import partners
+from tests.support.patience import until
 
 T = TypeVar("T")
-
-# A busy machine; nothing here takes a second.
-_SECONDS = 10.0
 
 
 def eventually(ask: Callable[[], T | None]) -> T:
     """The first answer that is one; a provider that is down is asked again."""
-    deadline = time.monotonic() + _SECONDS
-    while time.monotonic() < deadline:
-        try:
-            if answer := ask():
-                return answer
-        except partners.ProviderDownError:
-            pass
-        time.sleep(0.02)
-    raise AssertionError("it did not happen")
+
+    def answered() -> T | None:
+        with suppress(partners.ProviderDownError):
+            return ask()
+        return None
+
+    return until(answered)

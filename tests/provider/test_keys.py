@@ -21,7 +21,7 @@ def test_a_repeated_key_gets_the_reply_it_had(provider: Provider, key: str) -> N
 
 
 def test_without_a_key_a_repeated_call_is_another_charge(provider: Provider) -> None:
-    """Nobody can know better."""
+    """Without a key the provider cannot tell a retry from a new call."""
     first, second = (partners.charge(1250, "No. 1", idempotency_key=None) for _ in range(2))
     assert provider.ledger("charges") == [first, second]
 
@@ -35,7 +35,7 @@ def test_a_key_that_comes_with_another_amount_is_refused(provider: Provider, key
 
 
 def test_a_crowd_with_one_key_makes_one_charge(provider: Provider, key: str) -> None:
-    """Some are told to come again; all who get a reply get the same."""
+    """Some get 409; all that get a reply get the same one."""
     start = Barrier(CROWD)
 
     def ask(_: int) -> dict[str, Any] | None:

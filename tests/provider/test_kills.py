@@ -18,7 +18,7 @@ ENTRIES_BEFORE_THE_KILL = 20
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Provider]:
-    """One that nobody else needs, should it not come back."""
+    """A provider for this module alone, in case it does not come back."""
     with open_provider() as provider:
         yield provider
 

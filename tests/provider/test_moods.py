@@ -43,7 +43,7 @@ def test_a_declined_card_stays_declined_for_its_key(provider: Provider, key: str
 
 
 def test_what_hangs_is_done_though_nobody_waits_for_it(provider: Provider, key: str) -> None:
-    """It holds up nobody else; who has given up asks again with the same key."""
+    """It delays no other call, and a retry with the same key gets its result."""
     provider.turn("charges", "hang", times=1, seconds=1.0)
     with pytest.raises(partners.ProviderDownError, match="ReadTimeout"):
         charge(key, timeout=0.1)
@@ -82,7 +82,7 @@ def test_a_lost_reply_leaves_its_charge(provider: Provider, key: str) -> None:
 
 
 def test_a_mood_without_a_number_lasts(provider: Provider, key: str) -> None:
-    """Until the service is told to be well."""
+    """It lasts until the test sets the mood ``well``."""
     provider.turn("charges", "fail")
     for _ in range(3):
         with pytest.raises(partners.ProviderDownError):

@@ -47,7 +47,7 @@ def test_a_refund_names_its_charge(provider: Provider, key: str) -> None:
     assert provider.ledger("refunds", charge=charge["id"]) == [refund]
 
 
-@pytest.mark.parametrize("charge", [str(uuid4()), "none"])
+@pytest.mark.parametrize("charge", [str(uuid4()), "none"], ids=["unknown", "malformed"])
 def test_a_refund_of_no_charge_is_refused(provider: Provider, key: str, charge: str) -> None:
     """For good: it would be no better the next time."""
     with pytest.raises(partners.ProviderRefusedError):

@@ -82,7 +82,7 @@ class History:
         self.runs.append(Run(last.request, 1))
 
     def succeeded(self, at: float, nonce: str = "n1", **parts: Any) -> None:
-        """A request that ran the view and was told so."""
+        """A request that ran the view and got its reply."""
         self.asked(at, 201, nonce, **parts)
         self.ran(at)
 
@@ -108,7 +108,7 @@ class History:
 
 
 def ordinary(path: str = ONCE) -> History:
-    """Failures and conflicts, an effect, its replays, and somebody else's request."""
+    """Failures and conflicts, an effect, its replays, and another caller's request."""
     history = History(path)
     history.asked(1.0, None)
     history.refused(1.2, 503, "unavailable")
@@ -137,7 +137,7 @@ def story(path: str = ONCE) -> Callable[[Callable[[History], None]], History]:
 
 @story()
 def effect_twice(history: History) -> None:
-    """The first attempt, which nobody heard of, had been committed."""
+    """The first attempt, whose reply was lost, had been committed."""
     history.effects.append(replace(history.effects[-1], nonce="n9", request="request-0"))
 
 
@@ -180,7 +180,7 @@ def two_first_replies(history: History) -> None:
 
 @story()
 def unmarked_replay(history: History) -> None:
-    """The first whom a reply reaches did not make it, and is not told so."""
+    """The first caller to get the reply did not make it, and it is not marked as a replay."""
     history.exchanges[5] = replace(history.exchanges[5], status=None)
     history.replayed(1.62, marked=False)
 
@@ -212,7 +212,7 @@ def forgotten_before_expiry(history: History) -> None:
 
 @story()
 def refused_and_done(history: History) -> None:
-    """Told that it was in progress elsewhere, and did it."""
+    """The answer says that another request runs, but this one had the effect."""
     history.effects[-1] = replace(history.effects[-1], request="request-4")
 
 
@@ -257,7 +257,7 @@ def ran_twice(history: History) -> None:
 
 @story()
 def false_mismatch(history: History) -> None:
-    """Refused, though nobody has sent anything else."""
+    """Refused, though every request with the key was the same."""
     del history.exchanges[-1]
     history.refused(1.1, 422, "key_reused")
 
@@ -270,7 +270,7 @@ def replayed_after_expiry(history: History) -> None:
 
 @story(RECALLED)
 def effect_before_recall(history: History) -> None:
-    """Two effects, and nobody has expired the key."""
+    """Two effects, though the key was never expired."""
     history.succeeded(3.0, "n2")
 
 
@@ -283,14 +283,14 @@ def forgotten_before_recall(history: History) -> None:
 
 @story(RECALLED)
 def replayed_after_recall(history: History) -> None:
-    """The reply outlives its expiry, which nobody has brought back."""
+    """The reply outlives its expiry, though no entry was put back."""
     history.recalled(3.0)
     history.replayed(3.2)
 
 
 @story(RECALLED)
 def replayed_long_after_recall(history: History) -> None:
-    """The replay cache was not told, and has answered for longer than an entry may live."""
+    """The replay cache missed the expiry, and has answered for longer than an entry may live."""
     history.recalled(3.0, forgotten=False, restored=True)
     history.replayed(3.2 + MAX_AGE)
 
@@ -408,7 +408,7 @@ def test_expired_key_lives_again() -> None:
 
 
 def test_recalled_key_lives_again() -> None:
-    """A second effect after the expiry, with its own reply and replays; a late one is nobody's."""
+    """A second effect after the expiry, with its own replays; a late old one is a violation."""
     history = ordinary(RECALLED)
     history.recalled(3.0)
     history.replayed(3.05)
@@ -451,7 +451,7 @@ def test_recall_that_may_not_have_happened_forbids_nothing(done: bool | None) ->
 
 
 def test_conflict_behind_a_late_fence_is_excused() -> None:
-    """Somebody the database had sent away was slow to put it up."""
+    """A worker that the database had refused was slow to put it up."""
     history = ordinary()
     history.cache = {"is_fenced": True}
     history.refused(3.0, 409, "in_progress")
@@ -459,7 +459,7 @@ def test_conflict_behind_a_late_fence_is_excused() -> None:
 
 
 def test_view_without_a_transaction_may_leave_two_effects() -> None:
-    """Its lease was over: but all are told the same."""
+    """Its lease was over, but all callers get the same reply."""
     history = ordinary(PLAIN)
     history.effects.append(replace(history.effects[-1], nonce="n9", request="request-0"))
     history.effects.append(replace(history.effects[-1], nonce="n8", outcome=500))
@@ -529,7 +529,7 @@ def test_waits_are_judged() -> None:
     assert len(list(impatient([*fine, long], []))) == 1
     assert not list(impatient([*fine, long], [Freeze(3, 4.0, 5.0)]))
     assert len(list(impatient([*fine, Wait(2, "a", 1.4, 1.7, failed=True)], []))) == 1
-    assert len(list(impatient([*fine, Wait(1, "g", 1.6, 1.61, failed=False)], []))) == 1
+    assert len(list(impatient([*fine, Wait(1, "g", 1.9, 1.91, failed=False)], []))) == 1
 
 
 def _counted(faults: list[Fault]) -> Counter[Kind]:

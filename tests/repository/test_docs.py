@@ -3,14 +3,15 @@
 import ast
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import fields
+from datetime import timedelta
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
 import pytest
 from django.dispatch import Signal
-from pytest_django import Settings
 
 from django_idempotency import conf, exceptions, signals
 from django_idempotency.durable.completer import Completion
@@ -31,33 +32,65 @@ def rows(page: str, pattern: str) -> list[Any]:
     return re.findall(pattern, (DOCS / page).read_text(), re.MULTILINE)
 
 
+def in_words(default: Any) -> str:
+    """A default as the tables have it: durations and sizes in words, all else as a literal."""
+    if isinstance(default, timedelta):
+        seconds = int(default.total_seconds())
+        return f"{seconds} s" if seconds % 3600 else f"{seconds // 3600} hours"
+    if type(default) is int and default >= 1024:
+        return f"{default >> 20} MiB" if default >= 1 << 20 else f"{default >> 10} KiB"
+    literal = json.dumps(default) if isinstance(default, str | tuple) else repr(default)
+    return f"``{literal}``"
+
+
 def test_table_of_options_has_every_option_and_its_default() -> None:
-    """Simple defaults literally, durations and sizes in words."""
-    table = dict(rows("options.rst", r"^``([a-z_]+)`` {2,}(.+?) {2,}"))
-    assert list(table) == [field.name for field in fields(Policy)]
-    words = {"retention": "24 hours", "lease": "60 seconds"}
-    words["max_response_bytes"] = "1 MiB"
-    for field in fields(Policy):
-        default = str(field.default) if not isinstance(field.default, str) else f'"{field.default}"'
-        expected = words.get(field.name, f"``{default}``".replace("'", '"'))
-        assert table[field.name] == expected, field.name
+    """In the order of the code."""
+    table = rows("options.rst", r"^``([a-z_]+)`` {2,}(.+?) {2,}")
+    assert table == [(field.name, in_words(field.default)) for field in fields(Policy)]
 
 
-def test_table_of_settings_has_every_setting_and_its_default(settings: Settings) -> None:
-    """Those that are no options, as the tests' settings leave them."""
+def test_table_of_settings_has_every_setting_and_its_default() -> None:
+    """Those that are no options."""
     table = dict(rows("options.rst", r"^``(IDEMPOTENCY_\w+)`` {2,}(.+?) {2,}"))
-    source = (ROOT / "django_idempotency" / "conf.py").read_text()
-    readers = dict(
-        re.findall(r'def (\w+)\(\)(?:(?!def ).)+?"(IDEMPOTENCY_\w+)"', source, re.DOTALL)
-    )
-    assert sorted(table) == sorted(readers.values())
-    words = {"MAX_STEP_BYTES": "256 KiB", "MAX_REQUEST_BYTES": "1 MiB"}
-    words |= {"CACHE_MAX_AGE": "60 s", "CACHE_MAX_BYTES": "64 KiB", "CACHE_RETRY": "5 s"}
-    for reader, name in readers.items():
-        assert not hasattr(settings, name)
-        default = getattr(conf, reader)()
-        literal = json.dumps(default) if isinstance(default, str | tuple) else repr(default)
-        assert table[name] == words.get(name.removeprefix(conf.PREFIX), f"``{literal}``"), name
+    options = {f"{conf.PREFIX}{field.name.upper()}" for field in fields(Policy)}
+    assert table == {
+        name: in_words(setting.default)
+        for name, setting in conf.SETTINGS.items()
+        if name not in options
+    }
+
+
+def texts() -> Iterator[str]:
+    """Everything that names settings: the documentation, and the package itself."""
+    package = ROOT / "django_idempotency"
+    found = (*DOCS.rglob("*.rst"), ROOT / "README.rst", *package.rglob("*.py"))
+    return (path.read_text() for path in (*found, *package.rglob("*.html")))
+
+
+def test_settings_that_are_named_anywhere_are_there() -> None:
+    """Variables of the environment for the test suite aside."""
+    named = {name for text in texts() for name in re.findall(r"\bIDEMPOTENCY_[A-Z_]*[A-Z]", text)}
+    assert len(named) > 20
+    assert {name for name in named if not name.startswith("IDEMPOTENCY_TEST_")} <= {*conf.SETTINGS}
+
+
+def test_defaults_that_are_named_elsewhere_are_the_code_s() -> None:
+    """In brackets behind the setting; and those that are the other way round."""
+    value = r"(\d+ (?:s|KiB|MiB))"
+    behind = [
+        pair
+        for text in texts()
+        for pair in re.findall(rf"``(IDEMPOTENCY_\w+)``\s\({value}\)", text)
+    ]
+    before = [
+        (name, f"``{number}``")
+        for text in texts()
+        for number, name in re.findall(r"(\d+) tries\s\(``(IDEMPOTENCY_\w+)``\)", text)
+    ]
+    assert len(behind) > 2
+    assert before
+    for name, default in (*behind, *before):
+        assert default == in_words(conf.SETTINGS[name].default), name
 
 
 def test_table_of_exceptions_has_every_other_one() -> None:
@@ -123,11 +156,11 @@ def test_table_of_statuses_is_the_code_s() -> None:
 
 
 def test_ids_of_checks_are_documented_once() -> None:
-    """Every id in the code is in the table, and none is used twice."""
+    """Every id in the code is in the table, and none is used twice; each message has a hint."""
     modules = (ROOT / "django_idempotency" / "checks").glob("*.py")
     source = "".join(module.read_text() for module in modules)
     ids = re.findall(r'id="(django_idempotency\.\w+)"', source)
-    assert len(set(ids)) == len(ids)
+    assert len(set(ids)) == len(ids) == source.count("hint=")
     assert sorted(ids) == sorted(
         row for row in rows("errors.rst", r"^``(django_idempotency\.\w+)``")
     )

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,13 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.support import servers
+from tests.support.patience import until
 from tests.support.servers.__main__ import chosen, main
 from tests.support.servers.folders import remove_stale_folders
 from tests.support.servers.programs import installed
 from tests.support.servers.server import free_port, listens
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 30.0
 # The driver for a URL, and its word for the database.
 DRIVERS = {"postgresql": ("psycopg", "dbname"), "mysql": ("pymysql", "database")}
 SCHEMES = {"postgresql": "postgresql", "mariadb": "mysql", "pgbouncer": "postgresql"}
@@ -61,16 +61,6 @@ def exists(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    return True
-
-
-def eventually(condition: Callable[[], bool]) -> bool:
-    """Whether ``condition`` comes true within ``PATIENCE`` seconds."""
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
     return True
 
 
@@ -124,7 +114,7 @@ def test_second_server_takes_another_port(kind: str, running: servers.Server) ->
 
 
 def test_taken_port_is_replaced(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A port that somebody takes before the server binds it costs a second attempt, not the run."""
+    """A port that is taken before the server binds it costs a second attempt, not the run."""
     *behind, server = chosen(kind)
     with ExitStack() as stack:
         for other in behind:
@@ -172,7 +162,7 @@ def test_killed_starter_leaves_no_server_behind(kind: str, number: signal.Signal
         assert listens(int(port))
         process.send_signal(number)
         process.wait()
-    assert eventually(lambda: not exists(int(pid)))
+    until(lambda: not exists(int(pid)))
     assert not listens(int(port))
     remove_stale_folders()
     assert not Path(folder).exists()
@@ -200,7 +190,7 @@ def test_killed_starter_with_a_forked_child_leaves_no_server_behind(kind: str) -
         process.kill()
         process.wait()
         try:
-            assert eventually(lambda: not exists(pid))
+            until(lambda: not exists(pid))
         finally:
             os.kill(child, signal.SIGKILL)
 
@@ -212,7 +202,7 @@ def test_killed_keeper_leaves_no_server_behind(kind: str) -> None:
         pid = server.pid
         keeper = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
         os.kill(keeper, signal.SIGKILL)
-        assert eventually(lambda: not exists(pid))
+        until(lambda: not exists(pid))
 
 
 def test_living_starter_keeps_its_folder(running: servers.Server) -> None:
@@ -265,6 +255,6 @@ def test_missing_programs_are_told_apart_from_a_failing_command(
 
 
 def test_missing_program_names_the_remedy() -> None:
-    """Who lacks a program learns how to get it."""
+    """The error says how to get a missing program."""
     with pytest.raises(servers.ServerUnavailableError, match="apt install cake-server"):
         installed("caked", remedy="apt install cake-server")

@@ -106,7 +106,7 @@ def test_compiled_catalogue_is_that_of_the_texts(path: Path) -> None:
 
 @pytest.fixture
 def locale(settings: Settings) -> None:
-    """Who asks in German gets German, in both frameworks."""
+    """Requests in German are answered in German, in both frameworks."""
     handler = "django_idempotency.rest_framework.problem_details_handler"
     settings.REST_FRAMEWORK = {"EXCEPTION_HANDLER": handler}
     settings.MIDDLEWARE = [*settings.MIDDLEWARE, "django.middleware.locale.LocaleMiddleware"]
@@ -144,7 +144,7 @@ def test_every_refusal_is_translated(code: str, key: str, post: Post) -> None:
 def test_page_speaks_and_names_the_language_of_its_texts(
     asked: str, spoken: str, key: str, post: Post
 ) -> None:
-    """A screen reader is told what it reads, where there is no translation, too."""
+    """A screen reader learns the language, also where there is no translation."""
     headers = {"Accept": "text/html", "Accept-Language": asked}
     response = REFUSALS["idempotency_in_progress"](post, "/function/", key, **headers)
     page = response.content.decode()

@@ -11,7 +11,7 @@ from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.test import TransactionTestCase
 
-# Whoever still writes is waited for, as Django's own way does: his rows would be the next test's.
+# A writer that is still busy is waited for, as Django does: its rows would be the next test's.
 _WAIT = {"postgresql": "LOCK TABLE {} IN SHARE MODE"}
 _LOOK = {"mysql": "EXISTS (SELECT 1 FROM {} LOCK IN SHARE MODE)"}
 

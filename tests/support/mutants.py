@@ -70,7 +70,7 @@ STEP_UPKEEP = "tests/unit/storage/test_upkeep_of_steps.py"
 MUTANTS = (
     Mutant(
         "no-fence",
-        (("storage/statements", "id = %(id)s AND token = %(holder)s", "id = %(id)s"),),
+        (("storage/statements", "id = %(id)s AND token = %(owner)s", "id = %(id)s"),),
         (CLAIMS,),
     ),
     Mutant(
@@ -90,10 +90,10 @@ MUTANTS = (
             (
                 "engine/attempts",
                 "                if fate is not Verdict.ROLL_BACK:\n"
-                "                    self.phase = _Phase.SAVE\n"
+                "                    self.phase = Phase.SAVE\n"
                 "                    self._settle(response, fate, last=not others)\n"
-                "                self.phase = _Phase.COMMIT\n",
-                "                self.phase = _Phase.COMMIT\n"
+                "                self.phase = Phase.COMMIT\n",
+                "                self.phase = Phase.COMMIT\n"
                 "        if fate is not Verdict.ROLL_BACK:\n"
                 "            self._settle(response, fate)\n",
             ),
@@ -105,8 +105,8 @@ MUTANTS = (
         (
             (
                 "protocol/claims",
-                "Terms(uuid.uuid4(), attempts,",
-                "Terms(uuid.UUID(int=attempts), attempts,",
+                "Terms(uuid.uuid4(), plan.attempts,",
+                "Terms(uuid.UUID(int=plan.attempts), plan.attempts,",
             ),
         ),
         (ORDERS, CLAIMS),
@@ -134,9 +134,9 @@ MUTANTS = (
         (
             (
                 "storage/statements",
-                'error = %(error)s", _GUARD)',
+                'error = %(error)s", GUARD)',
                 "error = %(error)s, response_status = NULL, response_headers = NULL,"
-                ' response_body = NULL, completed_at = NULL", _HELD)',
+                ' response_body = NULL, completed_at = NULL", _OWNED)',
             ),
         ),
         (CLAIMS, ORDERS),
@@ -154,12 +154,12 @@ MUTANTS = (
     ),
     Mutant(
         "takeover-without-grace",
-        (("protocol/claims", "return found.touched or found.age >= grace", "return True"),),
+        (("protocol/rules", "return found.touched or found.age >= grace", "return True"),),
         (CLAIMS, ORDERS),
     ),
     Mutant(
         "grace-without-doubling",
-        (("protocol/claims", "grace * 2.0 ** (found.attempts - 1)", "grace"),),
+        (("protocol/rules", "grace * 2.0 ** (found.attempts - 1)", "grace"),),
         (ORDERS,),
     ),
     Mutant(
@@ -189,9 +189,9 @@ MUTANTS = (
         "expired-before-status",
         (
             (
-                "protocol/claims",
-                "found.status is not Status.IN_PROGRESS and found.expired",
-                "found.expired",
+                "protocol/rules",
+                "found.status is Status.IN_PROGRESS or not found.expired",
+                "not found.expired",
             ),
         ),
         (CLAIMS, ORDERS),
@@ -206,8 +206,13 @@ MUTANTS = (
         (
             (
                 "storage/records",
-                "text + self._texts.mark if locked else text, params) == 1",
-                "text, params) >= 0",
+                "texts.complete_marked if locked else texts.complete, params) == 1",
+                "texts.complete, params) >= 0",
+            ),
+            (
+                "storage/records",
+                "texts.release_marked if locked else texts.release, params) == 1",
+                "texts.release, params) >= 0",
             ),
         ),
         (CLAIMS, ORDERS),
@@ -221,9 +226,9 @@ MUTANTS = (
         "raised-commit-taken-for-rolled-back",
         (
             (
-                "engine/attempts",
-                "            return self._after_commit_raised(error)\n",
-                "            raise error\n",
+                "engine/recovery",
+                "        Freed.NO: Answer.ASK_THE_RECORD,\n        Freed.UNKNOWN",
+                "        Freed.NO: Answer.RAISE,\n        Freed.UNKNOWN",
             ),
         ),
         (KILLS,),
@@ -264,13 +269,13 @@ MUTANTS = (
         (WAITING,),
     ),
     Mutant(
-        "seats-never-given-back",
+        "waiters-are-counted-for-ever",
         (("protocol/waiting", "self._waiting -= 1", "pass"),),
         (WAITING,),
     ),
     Mutant(
         "unlimited-waiters",
-        (("protocol/waiting", "if self._waiting >= seats:", "if False:"),),
+        (("protocol/waiting", "if self._waiting >= limit:", "if False:"),),
         (WAITING,),
     ),
     Mutant(
@@ -280,7 +285,7 @@ MUTANTS = (
     ),
     Mutant(
         "no-mark",
-        (("storage/records", "text + self._texts.mark if locked else text", "text"),),
+        (("storage/statements", 'f" AND {_BEGUN}" if d.marks else ""', '""'),),
         ("tests/faults/test_deadlocks.py",),
         "mariadb",
     ),
@@ -301,29 +306,29 @@ MUTANTS = (
         (
             (
                 "storage/upkeep",
-                'over = f"expires_at <= {dialect.now} AND status <> {_RUNNING}"',
+                'over = f"expires_at <= {dialect.now} AND status <> {RUNNING}"',
                 'over = f"expires_at <= {dialect.now}"',
             ),
         ),
-        ("tests/unit/management/test_commands.py", "tests/unit/admin"),
+        ("tests/unit/management/test_cleanup_idempotency.py", "tests/unit/admin"),
     ),
     Mutant(
         "erased-key-runs-as-another",
-        (("protocol/claims", "    if not found.fingerprint:\n        raise KeyErasedError\n", ""),),
-        ("tests/unit/management/test_commands.py",),
+        (("protocol/rules", "    if not found.fingerprint:\n        raise KeyErasedError\n", ""),),
+        ("tests/unit/management/test_idempotency_erase.py",),
     ),
     Mutant(
         "frees-the-living-by-hand",
         (
             (
                 "storage/upkeep",
-                "if self._is_alive(found):\n            return False\n        params = self._held(",
-                "params = self._held(",
+                "if self._is_alive(found):\n            return False\n        params = ",
+                "params = ",
             ),
             ("maintenance/records", "if not seems_dead(found, store.dialect.grace):", "if False:"),
             ("storage/dialects/postgresql", " FOR NO KEY UPDATE SKIP LOCKED)", ")"),
         ),
-        ("tests/unit/admin", "tests/unit/management/test_commands.py"),
+        ("tests/unit/admin", "tests/unit/management/test_idempotency_release.py"),
     ),
     Mutant(
         "tells-before-it-is-so",
@@ -357,8 +362,8 @@ MUTANTS = (
         (
             (
                 "storage/steps",
-                'f"{_GUARD} AND error = %(mark)s" if dialect.marks else _GUARD',
-                "_GUARD",
+                'f"{GUARD} AND error = %(mark)s" if dialect.marks else GUARD',
+                "GUARD",
             ),
         ),
         (STEP_RACES, CHECKPOINTS),
@@ -366,7 +371,7 @@ MUTANTS = (
     ),
     Mutant(
         "no-mark-on-a-failed-step",
-        (("storage/steps", "self._change(marked)", "self._change(_GUARD)"),),
+        (("storage/steps", "self._change(marked)", "self._change(GUARD)"),),
         (STEP_RACES, CHECKPOINTS),
         "mariadb",
     ),
@@ -383,7 +388,7 @@ MUTANTS = (
     ),
     Mutant(
         "step-changed-by-a-stranger",
-        (("storage/steps", 'f" AND EXISTS (SELECT 1 FROM {self.table} WHERE {guard})"', '""'),),
+        (("storage/steps", 'f" AND EXISTS (SELECT 1 FROM {self._table} WHERE {guard})"', '""'),),
         (CHECKPOINTS,),
     ),
     Mutant(
@@ -392,9 +397,9 @@ MUTANTS = (
             (
                 "durable/steps",
                 "                self._checkpoints.write(entry, mark=mark)\n"
-                "        self._remember(work, entry, block.result)\n",
+                "        self._remember(step, entry, block.result)\n",
                 "            self._checkpoints.record(entry)\n"
-                "        self._remember(work, entry, block.result)\n",
+                "        self._remember(step, entry, block.result)\n",
             ),
         ),
         (CHECKPOINTS, STEPS),
@@ -419,7 +424,7 @@ MUTANTS = (
         (
             (
                 "storage/records",
-                "(self._texts.forget_steps, self._texts.forget_envelope) if other else ()",
+                "(self._texts.delete_steps, self._texts.delete_envelope) if other else ()",
                 "()",
             ),
         ),
@@ -429,10 +434,9 @@ MUTANTS = (
         "other-request-goes-on-with-the-steps-of-the-first",
         (
             (
-                "protocol/claims",
-                "    if not (same or step.anew) and store.is_unfinished(intent.id):\n"
-                "        raise KeyReusedError\n",
-                "",
+                "protocol/rules",
+                "not left_nothing or parts.is_unfinished(intent.id)",
+                "not left_nothing",
             ),
         ),
         (STEPS,),
@@ -442,20 +446,20 @@ MUTANTS = (
         (
             (
                 "durable/steps",
-                "downstream_key(intent, work.first_name)",
-                'downstream_key(intent, f"{work.first_name} {self._checkpoints._claim.terms}")',
+                "downstream_key(intent, step.oldest_name)",
+                'downstream_key(intent, f"{step.oldest_name} {self._checkpoints._claim.terms}")',
             ),
         ),
         (CALLS,),
     ),
     Mutant(
         "downstream-key-of-the-newest-name",
-        (("durable/steps", "work.first_name", "work.name"),),
+        (("durable/steps", "step.oldest_name", "step.name"),),
         (CALLS,),
     ),
     Mutant(
         "call-inside-a-transaction",
-        (("durable/steps", "        self._refuse_transaction(work)\n", ""),),
+        (("durable/steps", "        self._refuse_transaction(step)\n", ""),),
         (STEPS,),
     ),
     Mutant(
@@ -498,8 +502,8 @@ MUTANTS = (
             (
                 "durable/steps",
                 "        self._checkpoints.record(run.entry(StepStatus.FAILED, error=name))\n"
-                "        self._take_back()\n",
-                "        self._take_back()\n"
+                "        self._undo()\n",
+                "        self._undo()\n"
                 "        self._checkpoints.record(run.entry(StepStatus.FAILED, error=name))\n",
             ),
         ),
@@ -510,7 +514,7 @@ MUTANTS = (
         (
             (
                 "durable/steps",
-                "        self._checkpoints.record(started, run.work.timeout or timedelta())\n",
+                "        self._checkpoints.record(started, run.step.timeout or timedelta())\n",
                 "",
             ),
         ),
@@ -532,7 +536,7 @@ MUTANTS = (
         (
             (
                 "engine/attempts",
-                "        if self._has_envelope:\n            self.claim.wipe()\n",
+                "        if self.policy.keeps_request:\n            self.claim.wipe()\n",
                 "",
             ),
         ),
@@ -543,7 +547,7 @@ MUTANTS = (
         (
             (
                 "engine/attempts",
-                "transaction.atomic(using=self.alias) if self._has_envelope else nullcontext()",
+                "transaction.atomic(using=self.alias) if has_envelope else nullcontext()",
                 "nullcontext()",
             ),
         ),
@@ -580,8 +584,8 @@ MUTANTS = (
         "completer-that-begins-anew",
         (
             (
-                "protocol/claims",
-                "    if found is None and intent.is_resumed:\n        raise KeyErasedError\n",
+                "protocol/rules",
+                "    if intent.is_resumed:\n        raise KeyErasedError\n",
                 "",
             ),
         ),
@@ -591,11 +595,11 @@ MUTANTS = (
         "unfinished-operation-expires",
         (
             (
-                "protocol/claims",
-                " and found.expired and not intent.is_resumed",
-                " and found.expired",
+                "protocol/rules",
+                " or not found.expired or intent.is_resumed:",
+                " or not found.expired:",
             ),
-            ("protocol/claims", " and store.has_envelope(intent.id)", " and False"),
+            ("protocol/rules", " or not parts.has_envelope(intent.id)", " or True"),
         ),
         (COMPLETER,),
     ),
@@ -616,7 +620,7 @@ MUTANTS = (
         (
             (
                 "storage/upkeep",
-                "f\"(status = '{Status.COMPLETED.value}' OR NOT {self._has(self.envelopes)})\"",
+                "f\"(status = '{Status.COMPLETED.value}' OR NOT {self._has(self._envelopes)})\"",
                 '"TRUE"',
             ),
         ),
@@ -627,7 +631,7 @@ MUTANTS = (
         (
             (
                 "storage/upkeep",
-                'f"NOT {self._has(self.steps)} AND NOT {self._has(self.envelopes)}"',
+                'f"NOT {self._has(self._steps)} AND NOT {self._has(self._envelopes)}"',
                 '"TRUE"',
             ),
         ),

@@ -41,7 +41,7 @@ def reused(post: Post, door: str, key: str, **headers: str) -> HttpResponse:
 
 
 def erased(post: Post, door: str, key: str, **headers: str) -> HttpResponse:
-    """The key of an order that nobody may know of any more."""
+    """The key of an order that was erased."""
     post(door, key)
     scope = IdempotencyRecord.objects.get(key=key).scope
     call_command("idempotency_erase", scope=scope, stdout=StringIO())
@@ -76,7 +76,7 @@ def over_quota(post: Post, door: str, key: str, **headers: str) -> HttpResponse:
 def _calling(
     post: Post, door: str, key: str, headers: dict[str, str], **how: object
 ) -> HttpResponse:
-    """An order whose view commits by itself, and calls somebody who is not there."""
+    """An order whose view commits by itself, and calls a service that is down."""
 
     def nobody(*, idempotency_key: str) -> None:
         raise ConnectionError

@@ -27,19 +27,12 @@ from tests.support.servers.folders import DATA_VARIABLE
 ROOT = Path(__file__).parents[2]
 PYTEST = (sys.executable, "-m", "pytest")
 SERVERS = (sys.executable, "-m", "tests.support.servers", "--database")
-# The browser, Redis and the orders of several steps have rings of their own.
-ON_SQLITE = (*PYTEST, *(f"--ignore=tests/{name}" for name in ("browser", "durable", "redis")))
-# What no database has a part in is proved once, in the ring sqlite.
-ONCE = (
-    *("clients", "contract/test_cut_bodies.py", "contract/test_uploads.py", "provider"),
-    *("repository", "unit/checks/test_caches.py", "unit/codecs", "unit/contrib/test_openapi.py"),
-    *("unit/contrib/test_pytest.py", "unit/contrib/test_tasks.py"),
-    *("unit/durable/test_definitions.py", "unit/test_retry.py"),
-)
-ON_SERVERS = (*(f"--ignore=tests/{name}" for name in ONCE), "--few-doors")
-SUITE = (*ON_SQLITE, *ON_SERVERS)
-#: Those in which the mode of a database matters most.
-RACES = (*PYTEST, "tests/concurrency/test_racers.py", "tests/crash/test_kills.py")
+# Markers say to which rings a test belongs: see setup.cfg.
+OTHER_RINGS = "browser or durable or redis"
+ON_SQLITE = (*PYTEST, "-m", f"not ({OTHER_RINGS})")
+SUITE = (*PYTEST, "--few-doors", "-m", f"not ({OTHER_RINGS} or once)")
+FAST = (*PYTEST, "-q", "--few-doors", "-m", "not slow")
+BEHIND_PGBOUNCER = (*PYTEST, "--few-doors", "-m", "(contract or races) and not once")
 ON_REDIS = (*SERVERS, "postgresql", "--redis", "--", *PYTEST)
 DURABLE = (sys.executable, "-m", "tests.durable", "--database")
 HAMMER = (sys.executable, "-m", "tests.chaos", "--seconds", "20", "--database")
@@ -69,6 +62,8 @@ class Ring:
     databases: tuple[str, ...] = ("sqlite",)
     takes_arguments: bool = False
     remedy: str = ""
+    #: Whether another ring runs all of its tests, so that it is run only when it is asked for.
+    is_part: bool = False
 
 
 @dataclass(frozen=True)
@@ -114,21 +109,21 @@ RINGS = (
     ),
     Ring("types", "types", ((sys.executable, "-m", "mypy"),)),
     Ring("layers", "imports go downward", (LAYERS,)),
+    Ring(
+        "quick",
+        "the fast tests of units and contract on SQLite, through some of the doors",
+        ((*FAST, "tests/contract"), (*FAST, "tests/unit")),
+        takes_arguments=True,
+        is_part=True,
+    ),
     # Side by side: the suites, which keep a core busy, and rings that wait for a clock.
     Ring("sqlite", "the suite on SQLite", (ON_SQLITE,), takes_arguments=True),
     Ring(
         "redis",
         "cached replays: costs, outages, planted entries, expiries (PostgreSQL and Valkey)",
         (
-            (*ON_REDIS, "tests/redis"),
-            # The contract of the doors, with the cache in front.
-            (
-                *(*ON_REDIS, "--ds", "tests.redis.settings", "--few-doors"),
-                *(
-                    f"tests/contract/test_{name}.py"
-                    for name in ("outcomes", "replays", "strangers")
-                ),
-            ),
+            (*ON_REDIS, "-m", "redis"),
+            (*ON_REDIS, "--ds", "tests.redis.settings", "--few-doors", "-m", "cached"),
         ),
         takes_arguments=True,
         remedy="the reason stands above; network access to PyPI",
@@ -164,7 +159,7 @@ RINGS = (
     Ring(
         "sqlite-modes",
         "races and crashes in SQLite's other modes",
-        (RACES,),
+        ((*PYTEST, "-m", "races"),),
         databases=("sqlite-deferred-wal", "sqlite-immediate-delete", "sqlite-deferred-delete"),
         takes_arguments=True,
     ),
@@ -175,7 +170,7 @@ RINGS = (
         # go with the server: PgBouncer's connections keep them from being dropped.
         (
             (
-                *(*SERVERS, "pgbouncer", "--", *RACES, "tests/contract", *ON_SERVERS, "--reuse-db"),
+                *(*SERVERS, "pgbouncer", "--", *BEHIND_PGBOUNCER, "--reuse-db"),
                 *("-k", "not (test_outcomes or test_replays or test_quota) or /function/"),
             ),
         ),
@@ -261,7 +256,8 @@ def summary(results: Sequence[Result]) -> str:
         numbers = result.ring.remedy if left_out else "; ".join(filter(None, result.numbers))
         head = f"{result.ring.name:<14}{result.verdict:<9}{result.seconds:6.1f} s"
         lines.append(f"{head}  {numbers}".rstrip())
-    skipped = [ring.name for ring in RINGS if ring not in [result.ring for result in results]]
+    ran = [result.ring for result in results]
+    skipped = [ring.name for ring in RINGS if ring not in ran and not ring.is_part]
     if skipped:
         lines.append(f"not asked for: {', '.join(skipped)} (`make test` runs every ring)")
     return "\n".join(lines)
@@ -284,10 +280,15 @@ def main(arguments: Sequence[str]) -> int:
     unknown = set(options.rings) - set(names)
     if unknown:
         parser.error(f"no such ring: {', '.join(sorted(unknown))}; there are {', '.join(names)}")
-    chosen = [ring for ring in RINGS if not options.rings or ring.name in options.rings]
+    chosen = [ring for ring in RINGS if is_chosen(ring, options.rings)]
     results = run_all(chosen, rest, options.jobs)
     print(summary(results), flush=True)
     return int(failed(results, strict=options.strict))
+
+
+def is_chosen(ring: Ring, names: Sequence[str]) -> bool:
+    """Whether it is among those that were asked for; without names it is every whole ring."""
+    return ring.name in names if names else not ring.is_part
 
 
 def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

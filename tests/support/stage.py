@@ -1,4 +1,4 @@
-"""Covered views that do what a test tells them, and the services and cakes its steps are about.
+"""Covered views that do what a test says, and the services and cakes that its steps are about.
 
 A test writes an act, a function of the running operation, and puts it on the stage. What happens
 outside of the database is a line in the effects log; each run of a view answers with a new nonce.
@@ -11,6 +11,7 @@ from datetime import timedelta
 from importlib.util import find_spec
 from typing import Any, TypeVar
 
+import pytest
 from django.contrib.auth.decorators import login_required
 from django.db.models import F
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -35,6 +36,9 @@ from tests.app.models import Order
 Act = Callable[[Any], Any]
 A = TypeVar("A", bound=Act)
 
+#: The marks of tests that send requests to these views.
+ON_STAGE = [pytest.mark.django_db(transaction=True), pytest.mark.urls(__name__)]
+
 PAST = UtcNow() - timedelta(seconds=1)
 
 #: What the views do, and coroutines in their stead.
@@ -57,6 +61,19 @@ def plays(act: A) -> A:
     """Put an act on the stage: ``act(operation)`` returns a response, or what goes into one."""
     _act[:] = [act]
     return act
+
+
+def fails_first(work: Callable[..., Any] = lambda: None, *errors: BaseException) -> Any:
+    """The same work; after it each of these errors is raised once (one DownError by default)."""
+    left = list(errors or [DownError()])
+
+    def failing(*args: Any, **kwargs: Any) -> Any:
+        done = work(*args, **kwargs)
+        if left:
+            raise left.pop(0)
+        return done
+
+    return failing
 
 
 def _answer(outcome: Any) -> HttpResponseBase:
@@ -117,7 +134,7 @@ def kept_elsewhere(request: HttpRequest) -> HttpResponseBase:
 @login_required(login_url="/login/")
 @idempotent(atomic=False, keep_request=True)
 def member(request: HttpRequest) -> HttpResponseBase:
-    """For who is logged in; protected against forged requests."""
+    """Only for users who are logged in; protected against forged requests."""
     return _perform(request)
 
 
@@ -135,7 +152,7 @@ def unprotected(request: HttpRequest) -> HttpResponseBase:
 
 
 def login(request: HttpRequest) -> HttpResponse:
-    """Where the nameless are sent."""
+    """Where anonymous users are sent."""
     return HttpResponse("Who are you?")
 
 
@@ -162,7 +179,7 @@ if find_spec("rest_framework"):
     from django_idempotency.rest_framework import IdempotencyMixin
 
     class Api(IdempotencyMixin, APIView):
-        """For whoever has a token."""
+        """Only for callers with a token."""
 
         authentication_classes = (TokenAuthentication,)
         permission_classes: tuple[Any, ...] = (IsAuthenticated,)
@@ -173,7 +190,7 @@ if find_spec("rest_framework"):
             return _perform(request)
 
     class Clerks(Api):
-        """For whoever has a token and may add orders."""
+        """Only for callers with a token who may add orders."""
 
         permission_classes = (DjangoModelPermissions,)
         queryset = Order.objects.all()
@@ -253,7 +270,7 @@ def envelope() -> IdempotencyEnvelope:
 
 
 def die() -> None:
-    """Make every record that of a worker who died in it, and whose lease is over."""
+    """Make every record look as if its worker died in it and the lease is over."""
     assert IdempotencyRecord.objects.update(
         status=Status.IN_PROGRESS, error="", lease_expires_at=PAST, claimed_at=PAST
     )

@@ -1,4 +1,4 @@
-"""What a running view may ask of its operation."""
+"""What a running view can read from its operation."""
 
 import uuid
 from typing import Any
@@ -24,7 +24,7 @@ def call(view: Any, key: str | None = None, body: str = "{}") -> HttpResponse:
 
 
 def test_operation_is_on_the_request_and_current(key: str) -> None:
-    """Key, scope, attempt and record, while the view runs and no longer."""
+    """With key, scope, attempt and record, as long as the view runs."""
     seen: list[Any] = []
 
     @idempotent
@@ -41,7 +41,7 @@ def test_operation_is_on_the_request_and_current(key: str) -> None:
 
 
 def test_operation_without_a_key_exists_too() -> None:
-    """It has no key, and makes no downstream keys."""
+    """It has no key, and refuses to make downstream keys."""
 
     @idempotent
     def view(request: Any) -> HttpResponse:
@@ -54,7 +54,7 @@ def test_operation_without_a_key_exists_too() -> None:
 
 
 def test_downstream_key_is_the_same_in_every_attempt(key: str) -> None:
-    """It does not depend on the row: one that was lost makes the same key again."""
+    """It does not depend on the record's row, so a lost row makes no difference."""
     keys: list[str] = []
 
     @idempotent
@@ -73,7 +73,7 @@ def test_downstream_key_is_the_same_in_every_attempt(key: str) -> None:
 
 
 def test_view_called_by_a_view_of_the_same_operation_passes_through(key: str) -> None:
-    """One claim per request."""
+    """A request claims once."""
 
     @idempotent
     def inner(request: Any) -> HttpResponse:
@@ -88,7 +88,7 @@ def test_view_called_by_a_view_of_the_same_operation_passes_through(key: str) ->
 
 
 def test_same_request_object_twice_is_protected(key: str) -> None:
-    """The door is not fooled by what the first call left on the request."""
+    """What the first call left on the request does not switch protection off."""
     runs: list[int] = []
 
     @idempotent

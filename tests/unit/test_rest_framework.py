@@ -16,7 +16,7 @@ from django_idempotency.rest_framework import IdempotencyMixin
 
 @pytest.mark.parametrize(("option", "value"), WRONG.items(), ids=WRONG)
 def test_wrong_attribute_fails_at_import(option: str, value: Any) -> None:
-    """So does the mixin, when the class is made."""
+    """The mixin checks its options when the class is made."""
     with pytest.raises(ImproperlyConfigured, match=option):
         type("Orders", (IdempotencyMixin, APIView), {f"idempotency_{option}": value})
 
@@ -34,7 +34,7 @@ def test_callable_attributes_are_not_bound() -> None:
 
 
 def test_method_overrides_the_option() -> None:
-    """``get_idempotency_scope(self, request)`` knows its view."""
+    """``get_idempotency_scope(self, request)`` is called on its view."""
 
     class Orders(IdempotencyMixin, APIView):
         def get_idempotency_scope(self, request: HttpRequest) -> str:
@@ -44,10 +44,10 @@ def test_method_overrides_the_option() -> None:
 
 
 def test_as_view_may_give_an_option() -> None:
-    """An instance's own attribute counts, and is checked."""
+    """The attribute of an instance counts, and is checked."""
 
     class Orders(IdempotencyMixin, APIView):
-        """Declares nothing."""
+        """A class without options."""
 
     assert Orders(idempotency_required=True).get_idempotency_options()["required"] is True
     with pytest.raises(ImproperlyConfigured):

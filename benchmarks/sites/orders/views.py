@@ -44,7 +44,7 @@ runs: list[str] = []
 
 
 def write(asked: Any) -> dict[str, Any]:
-    """Write the order; what is answered."""
+    """Write the order; returns the answer."""
     order = Order.objects.create(
         nonce=uuid.uuid4().hex, customer=asked["customer"], cakes=len(asked["cakes"])
     )

@@ -1,4 +1,4 @@
-"""``manage.py cleanup_idempotency``: delete the records that answer no more."""
+"""``manage.py cleanup_idempotency``: delete expired records."""
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -48,7 +48,7 @@ class Command(RecordsCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Delete, or count what would be deleted, and say what is left in progress."""
+        """Delete, or count what would be deleted; report what is left in progress."""
         sweep = Sweep(**{name: options[name] for name in Sweep.__slots__})
         records = IdempotencyRecord.objects.using(options["database"])
         if options["dry_run"]:

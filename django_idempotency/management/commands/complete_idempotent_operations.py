@@ -1,4 +1,4 @@
-"""``manage.py complete_idempotent_operations``: finish what clients have left."""
+"""``manage.py complete_idempotent_operations``: finish operations that clients have left."""
 
 import signal
 import threading
@@ -19,7 +19,7 @@ _LEFT = (Completion.PENDING, Completion.GIVEN_UP)
 
 
 class Command(RecordsCommand):
-    """Takes up what is due, once or until it is told to stop; several may run at once."""
+    """Finishes what is due, once or in a loop until a signal; several may run at once."""
 
     help = (
         "Finishes operations of views with keep_request whose clients do not come back: their"
@@ -46,7 +46,7 @@ class Command(RecordsCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Finish, or count what is due, and say what came of it."""
+        """Finish what is due, or count it; report the results."""
         if options["dry_run"]:
             self._count(options)
             return
@@ -70,7 +70,7 @@ class Command(RecordsCommand):
         if not options["loop"]:
             yield from complete_due(options["database"], options["limit"])
             return
-        # The operation that runs when the signal comes is finished.
+        # On a signal, the operation that is running is finished first.
         stop = threading.Event()
 
         def _stop(number: int, frame: FrameType | None) -> None:
@@ -89,7 +89,7 @@ class Command(RecordsCommand):
                 stop.wait(options["interval"].total_seconds())
 
     def _due(self, options: dict[str, Any]) -> Iterator[Completed]:
-        """What is due; nothing while the database is away, which is no reason to end."""
+        """Finish what is due; report a database that cannot be reached, and go on with the loop."""
         try:
             yield from complete_due(options["database"], options["limit"])
         except (OperationalError, InterfaceError) as error:

@@ -1,18 +1,18 @@
-"""``manage.py idempotency_erase``: wipe what the records of one caller say."""
+"""``manage.py idempotency_erase``: erase the contents of one caller's records."""
 
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
 from django_idempotency import conf
-from django_idempotency.maintenance.cleanup import NotForgottenError, erase
+from django_idempotency.maintenance.cleanup import NotInvalidatedError, erase
 from django_idempotency.management.base import RecordsCommand, duration, name, positive
 from django_idempotency.models import IdempotencyRecord, Status
 from django_idempotency.storage.upkeep import Upkeep
 
 
 class Command(RecordsCommand):
-    """Works in batches and skips what is locked; there is no index on scope, so it reads it all."""
+    """Works in batches and skips locked records; reads the whole table, as scope has no index."""
 
     help = (
         "Erases the responses, keys and paths of one caller's idempotency records. Nothing is left"
@@ -46,7 +46,7 @@ class Command(RecordsCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Erase, or count what would be erased, and say what is left."""
+        """Erase, or count what would be erased; report what is left."""
         records = IdempotencyRecord.objects.using(options["database"]).filter(
             scope=options["scope"]
         )
@@ -57,7 +57,7 @@ class Command(RecordsCommand):
             chosen = {name: options[name] for name in ("forget", "batch_size", "sleep")}
             try:
                 erased = erase(Upkeep(options["database"]), options["scope"], **chosen)
-            except NotForgottenError as error:
+            except NotInvalidatedError as error:
                 raise CommandError(
                     f"{error.erased} records erased, but the replay cache has not confirmed it: it"
                     f" may answer in their stead for {conf.cache_max_age()} at most.",

@@ -1,4 +1,4 @@
-"""``manage.py idempotency_pending``: which operations are not finished, by their step."""
+"""``manage.py idempotency_pending``: list unfinished operations by the step they stand at."""
 
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -14,7 +14,7 @@ _HEAD = ("after step", "at step", "operations", "given up", "client's", "oldest"
 
 
 class Command(RecordsCommand):
-    """The unfinished operations by place; ``--fail-if-any`` makes it a gate for deployments."""
+    """Lists unfinished operations by step; ``--check`` makes it a gate for deployments."""
 
     help = (
         "Lists unfinished operations by the step they stand at. They go on with the code that is"
@@ -30,7 +30,7 @@ class Command(RecordsCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """List them."""
+        """List the operations, and fail if there are any and ``--check`` is given."""
         found = pending(options["database"])
         places = [{**asdict(place), "age": place.age.total_seconds()} for place in found]
         self.answer("\n".join(_lines(found)), options, pending=places)

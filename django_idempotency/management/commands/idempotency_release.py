@@ -1,4 +1,4 @@
-"""``manage.py idempotency_release``: free the key of an owner who is dead."""
+"""``manage.py idempotency_release``: free a key whose owner is dead."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ _CODES = {Released.GONE: 3, Released.FINISHED: 4, Released.TRUSTED: 5, Released.
 
 
 class Command(RecordsCommand):
-    """One guarded statement, so that a live owner keeps its key, whoever calls it when."""
+    """Releases by one guarded statement, so that a live owner always keeps its key."""
 
     help = (
         "Releases an idempotency record that is in progress although its owner is dead: the next"
@@ -35,7 +35,7 @@ class Command(RecordsCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Release it, or say why not."""
+        """Release the record, or say why not."""
         record = record_id(options["scope"], options["key"])
         done = release(Upkeep(options["database"]), record, dry_run=options["dry_run"])
         if done is Released.DONE and options["dry_run"]:

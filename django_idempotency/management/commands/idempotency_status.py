@@ -1,4 +1,4 @@
-"""``manage.py idempotency_status``: how things stand, for people and for monitoring."""
+"""``manage.py idempotency_status``: figures of the records, for people and for monitoring."""
 
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -24,7 +24,7 @@ _LABELS = {
 
 
 class Command(RecordsCommand):
-    """The figures of :mod:`django_idempotency.monitoring.figures`, for one database."""
+    """Shows the figures of :mod:`django_idempotency.monitoring.figures` for one database."""
 
     help = (
         "Shows how many idempotency records there are, how old they are, and what happened to keys."
@@ -47,7 +47,7 @@ class Command(RecordsCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Show the figures, and fail where they are bad."""
+        """Show the figures, and fail if there are more stale records than allowed."""
         found = figures(options["database"], exact=options["exact"])
         facts = {name: _plain(value) for name, value in asdict(found).items() if name != "using"}
         self.answer("\n".join(_lines(found)), options, **facts)

@@ -189,7 +189,7 @@ class Server(ABC):
 
 
 def unprivileged() -> tuple[int, int] | None:
-    """Nobody's user and group ids for root, whom the servers refuse; None for everybody else."""
+    """The ids of ``nobody`` if this process is root, which the servers refuse; otherwise None."""
     if os.geteuid() != 0:
         return None
     nobody = pwd.getpwnam("nobody")
@@ -204,13 +204,13 @@ def clean_environment() -> dict[str, str]:
 
 
 def listens(port: int) -> bool:
-    """Whether anybody takes connections there."""
+    """Whether a process takes connections there."""
     with socket.socket() as probe:
         return probe.connect_ex((LOOPBACK, port)) == 0
 
 
 def free_port() -> int:
-    """A port of the loopback interface that nobody listens on."""
+    """A free port of the loopback interface."""
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         return int(probe.getsockname()[1])

@@ -14,7 +14,7 @@ from .valkey_wire import ask, facts
 
 REDIS_VARIABLE = "IDEMPOTENCY_TEST_REDIS"
 
-# Seconds. Who only wants to know whether a server answers asks again rather than wait.
+# Seconds. A check whether the server answers is repeated rather than waited for.
 GLANCE = 0.2
 
 
@@ -93,7 +93,7 @@ class Valkey(Server):
         return ask(LOOPBACK, self.port, *words)
 
     def info(self, section: str) -> dict[str, str]:
-        """What the server tells of itself."""
+        """The server's INFO."""
         return facts(self.ask("INFO", section))
 
     @contextlib.contextmanager

@@ -20,7 +20,7 @@ class Node(Valkey):
     """One node; what it knows of the others survives a crash in its ``nodes.conf``."""
 
     # The validity factor lets every replica stand for election, however long its link was down.
-    # Clients are told of a replica once it has something from its master: a ping each second, then.
+    # The cluster names a replica to clients once it has heard from its master: so each second.
     defaults = {
         **Valkey.defaults,
         "cluster-enabled": "yes",
@@ -89,7 +89,7 @@ class Cluster(Group):
         wait_until(self.is_introduced, "the nodes do not know each other")
 
     def is_introduced(self) -> bool:
-        """Whether each node knows all others and nobody is still shaking hands."""
+        """Whether each node knows all others and no handshake is under way."""
         return all(
             len(lines) == len(self.nodes) and not any("handshake" in line for line in lines)
             for lines in (node.ask("CLUSTER", "NODES").splitlines() for node in self.nodes)

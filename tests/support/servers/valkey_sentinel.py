@@ -1,4 +1,4 @@
-"""A Valkey master, its replicas, and the sentinels who replace a master that is lost."""
+"""A Valkey master, its replicas, and the sentinels that replace a lost master."""
 
 from collections.abc import Mapping
 
@@ -77,7 +77,7 @@ class Sentinel(Group):
 
     @property
     def master(self) -> Valkey:
-        """The server that all sentinels name who answer; raises ServerError if they disagree."""
+        """The server that all answering sentinels name; raises ServerError if they disagree."""
         named = self.named()
         if len(named) != 1:
             raise ServerError(f"the sentinels name {len(named)} masters")

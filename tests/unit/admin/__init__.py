@@ -1,4 +1,4 @@
-"""The records in the admin: what is shown to whom, at which cost, and what may be done."""
+"""The records in the admin: what each user sees, what that costs, and what may be done."""
 
 import uuid
 from datetime import UTC, datetime, timedelta
@@ -29,7 +29,7 @@ UNANSWERED: dict[str, Any] = {
 
 
 def made(key: str = "key", **changes: Any) -> IdempotencyRecord:
-    """A record; completed a minute ago and trusted for a day, unless ``changes`` say otherwise."""
+    """A record, completed a minute ago and kept for a day, unless ``changes`` say otherwise."""
     now = datetime.now(UTC)
     values: dict[str, Any] = {
         "scope": "user:1",
@@ -55,7 +55,7 @@ def made(key: str = "key", **changes: Any) -> IdempotencyRecord:
 
 
 def running(key: str = "key", **changes: Any) -> IdempotencyRecord:
-    """A record in progress; by a claim of a minute ago, whose lease has just ended."""
+    """A record in progress, claimed a minute ago, whose lease has just ended."""
     return made(key, **{"status": Status.IN_PROGRESS, **UNANSWERED, **changes})
 
 
@@ -66,13 +66,13 @@ def left(key: str = "key", **changes: Any) -> IdempotencyRecord:
 
 
 def abandoned(key: str = "key", **changes: Any) -> IdempotencyRecord:
-    """An operation whose owner said nothing more, and whose lease ended half a minute ago."""
+    """An operation in progress whose lease ended half a minute ago."""
     ended = datetime.now(UTC) - timedelta(seconds=30)
     return running(key, **{"atomic": False, "lease_expires_at": ended, **changes})
 
 
 def step_of(record: IdempotencyRecord, name: str = "charge", **changes: Any) -> IdempotencyStep:
-    """A call that its attempt ended in, 30 seconds ago, unless ``changes`` say otherwise."""
+    """A call during which its attempt ended, 30 seconds ago, unless ``changes`` say otherwise."""
     values: dict[str, Any] = {
         "kind": StepKind.CALL,
         "status": StepStatus.UNKNOWN,
@@ -86,7 +86,7 @@ def step_of(record: IdempotencyRecord, name: str = "charge", **changes: Any) -> 
 
 
 def stored_for(record: IdempotencyRecord, **changes: Any) -> IdempotencyEnvelope:
-    """The request of an operation, due in ten minutes, unless ``changes`` say otherwise."""
+    """The stored request of an operation, due in ten minutes, unless ``changes`` say otherwise."""
     now = datetime.now(UTC)
     values: dict[str, Any] = {
         "user_id": "7",
@@ -105,7 +105,7 @@ def page_of(record: IdempotencyRecord) -> str:
 
 
 def client_of(*permissions: str) -> Client:
-    """Somebody who has these permissions and no others."""
+    """A client whose user has these permissions and no others."""
     client = Client()
     client.force_login(staff(*permissions))
     return client
@@ -114,25 +114,25 @@ def client_of(*permissions: str) -> Client:
 def act(
     client: Client, action: str, *records: IdempotencyRecord, url: str = LIST, **data: str
 ) -> Any:
-    """Run an action on these records; she is sure."""
+    """Run an action on these records, and confirm it."""
     chosen = [str(record.pk) for record in records]
     sent = {"action": action, "_selected_action": chosen, "post": "yes", **data}
     return client.post(url, sent, follow=True)
 
 
 def decide(client: Client, record: IdempotencyRecord, name: str, **data: Any) -> Any:
-    """Press a button of the record's page; she is sure, unless ``data`` say ``post=None``."""
+    """Press a button of the record's page, and confirm it unless ``data`` has ``post=None``."""
     url = reverse(f"admin:django_idempotency_idempotencyrecord_{name}", args=[record.pk])
     sent = {key: value for key, value in {"post": "yes", **data}.items() if value is not None}
     return client.post(url, sent, follow=True)
 
 
-def settle(
+def resolve(
     client: Client, step: IdempotencyStep, decision: str, output: str | None = None, **data: Any
 ) -> Any:
-    """Say how a step ended, as it was seen."""
+    """Say how a step ended, as the page showed it."""
     seen = {"step": step.pk, "attempt": step.attempt, "decision": decision, "output": output}
-    return decide(client, step.record, "settle", **seen | data)
+    return decide(client, step.record, "resolve", **seen | data)
 
 
 def told(response: Any) -> list[str]:
@@ -141,5 +141,5 @@ def told(response: Any) -> list[str]:
 
 
 def entries() -> list[str]:
-    """What the log says was done, the first thing first."""
+    """The texts of the admin's log, the oldest first."""
     return list(LogEntry.objects.order_by("pk").values_list("change_message", flat=True))

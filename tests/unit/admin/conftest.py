@@ -1,4 +1,4 @@
-"""Somebody who may do everything."""
+"""A user who may do everything."""
 
 import pytest
 from django.contrib.auth.models import User

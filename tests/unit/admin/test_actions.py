@@ -1,4 +1,4 @@
-"""Expire, release, delete: asked first, done in batches, refused where somebody lives."""
+"""Expire, release, delete: confirmed first, done in batches, refused for live owners."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -28,7 +28,7 @@ MATCHING = f"{LIST}?status__exact=completed"
 
 @pytest.fixture
 def stuck() -> IdempotencyRecord:
-    """In progress by a claim of a minute ago."""
+    """A record in progress, claimed a minute ago."""
     return running("stuck")
 
 
@@ -48,12 +48,12 @@ def owner(admin: Client, stuck: IdempotencyRecord) -> Iterator[BaseDatabaseWrapp
 
 
 def expired() -> set[str]:
-    """The keys whose records answer no more."""
+    """The keys of the expired records."""
     return {record.key for record in IdempotencyRecord.objects.all().expired()}
 
 
 def test_expired_key_runs_anew(admin: Client, key: str, post: Post) -> None:
-    """The effect happens once more, and the log says who wanted it."""
+    """The effect happens once more, and the log says who expired the key."""
     post("/function/", key)
     response = act(admin, "expire", IdempotencyRecord.objects.get())
     assert told(response) == ["1 key expired."]
@@ -63,7 +63,7 @@ def test_expired_key_runs_anew(admin: Client, key: str, post: Post) -> None:
 
 
 def test_running_record_is_not_expired(admin: Client, stuck: IdempotencyRecord) -> None:
-    """Only the takeover rule touches it."""
+    """Only a takeover changes a record in progress."""
     response = act(admin, "expire", stuck)
     assert told(response) == ["1 was left alone. In progress, or expired already."]
     assert IdempotencyRecord.objects.get().expires_at == stuck.expires_at
@@ -80,7 +80,7 @@ def test_stuck_key_is_released(admin: Client, stuck: IdempotencyRecord) -> None:
 
 @pytest.mark.usefixtures("owner")
 def test_live_owner_keeps_its_key(admin: Client, stuck: IdempotencyRecord) -> None:
-    """And the reason is given."""
+    """The message gives the reason."""
     (message,) = told(act(admin, "release", stuck))
     assert message == f"1 was left alone. {Released.ALIVE.reason}"
     stuck.refresh_from_db()
@@ -89,7 +89,7 @@ def test_live_owner_keeps_its_key(admin: Client, stuck: IdempotencyRecord) -> No
 
 
 def test_reasons_are_counted(admin: Client, stuck: IdempotencyRecord) -> None:
-    """Each refusal for its own reason."""
+    """Each reason has its own count."""
     later = stuck.expires_at
     trusted = [running(f"t{n}", atomic=False, lease_expires_at=later) for n in range(2)]
     response = act(admin, "release", stuck, made("done"), *trusted)
@@ -101,7 +101,7 @@ def test_reasons_are_counted(admin: Client, stuck: IdempotencyRecord) -> None:
 
 
 def test_only_what_is_expired_is_deleted(admin: Client, stuck: IdempotencyRecord) -> None:
-    """What still answers or runs is left, and said to be."""
+    """Live and running records stay, and the message says so."""
     over, live = made("over", expires_at=PAST), made("live")
     response = act(admin, "delete_selected", over, live, stuck)
     assert set(IdempotencyRecord.objects.all()) == {live, stuck}
@@ -112,8 +112,8 @@ def test_only_what_is_expired_is_deleted(admin: Client, stuck: IdempotencyRecord
 
 
 @pytest.mark.parametrize("action", ["expire", "release", "delete_selected"])
-def test_nothing_is_done_before_she_is_sure(admin: Client, action: str) -> None:
-    """The page names the records and what follows."""
+def test_nothing_is_done_before_the_confirmation(admin: Client, action: str) -> None:
+    """The page names the records and the consequences."""
     records = [made("live"), running("stuck"), made("over", expires_at=PAST)]
     before = list(IdempotencyRecord.objects.order_by("pk").values())
     chosen = [str(record.pk) for record in records]
@@ -126,7 +126,7 @@ def test_nothing_is_done_before_she_is_sure(admin: Client, action: str) -> None:
 
 
 def _confirmed(client: Client, page: Any, url: str) -> Any:
-    """Send what the confirmation page would."""
+    """Send what the confirmation page sends."""
     context = page.context
     sent = {
         "action": context["action"].name,
@@ -139,7 +139,7 @@ def _confirmed(client: Client, page: Any, url: str) -> Any:
 
 
 def test_all_matching_are_done_in_batches(admin: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond the page she sees; what the filter hides is left alone."""
+    """Also those on other pages; records that the filter hides stay as they are."""
     monkeypatch.setattr(actions, "BATCH", 2)
     records = [made(f"key-{number}") for number in range(5)]
     made("hidden", status=Status.RELEASED, **UNANSWERED)
@@ -152,7 +152,7 @@ def test_all_matching_are_done_in_batches(admin: Client, monkeypatch: pytest.Mon
 
 
 def test_long_work_asks_whether_to_go_on(admin: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A request must come to an end; the next one goes on behind it."""
+    """A request must not take forever; the next one continues."""
     monkeypatch.setattr(actions, "BATCH", 2)
     monkeypatch.setattr(actions, "PATIENCE_SECONDS", -1.0)
     records = [made(f"key-{number}") for number in range(5)]
@@ -166,7 +166,7 @@ def test_long_work_asks_whether_to_go_on(admin: Client, monkeypatch: pytest.Monk
 
 
 def test_button_leads_back_to_the_record(admin: Client) -> None:
-    """Where the list's action leads back to the list as it was."""
+    """The list's action leads back to the list with its filters."""
     record = made()
     page = act(admin, "expire", record, _record="1")
     assert page.redirect_chain[-1][0] == page_of(record)

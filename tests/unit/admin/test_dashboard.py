@@ -1,4 +1,4 @@
-"""The dashboard in the admin: who may see it, and that its numbers are those of what happened."""
+"""The dashboard: who may see it, and whether its numbers match what happened."""
 
 import json
 import re
@@ -26,13 +26,13 @@ PAGE = reverse("admin:django_idempotency_idempotencycount_changelist")
 
 @pytest.fixture(autouse=True)
 def nothing_counted() -> None:
-    """Each test counts from nothing."""
+    """Each test starts with no counts."""
     counts._tally.forget()
 
 
 @pytest.fixture
 def operator() -> Client:
-    """Somebody who may see the dashboard and nothing else."""
+    """A client whose user may see the dashboard and nothing else."""
     client = Client()
     client.force_login(staff("view_idempotencycount"))
     return client
@@ -49,12 +49,12 @@ def play(post: Post, key: str) -> None:
 
 
 def tiles(page: Any) -> dict[str, str]:
-    """The large numbers."""
+    """The large numbers, by measure."""
     return {tile["measure"].name: tile["number"] for tile in page.context["tiles"]}
 
 
 def chart(page: Any) -> dict[str, list[int]]:
-    """What the charts are drawn from."""
+    """The data of the charts, by measure."""
     found = re.search(r'id="idempotency-chart"[^>]*>(.+?)</script>', page.content.decode())
     assert found
     measures: dict[str, list[int]] = json.loads(found[1])["measures"]
@@ -75,7 +75,7 @@ PLAYED = {
 def test_numbers_are_those_of_what_happened(
     period: str, operator: Client, post: Post, key: str
 ) -> None:
-    """Large, in the table, and as bars."""
+    """In the tiles, in the table, and in the charts."""
     play(post, key)
     page = operator.get(PAGE, {"period": period})
     assert tiles(page) == {name: str(number) for name, number in PLAYED.items()}
@@ -89,7 +89,7 @@ def test_numbers_are_those_of_what_happened(
 
 
 def test_figures_and_charts_agree_about_every_period() -> None:
-    """They read the same rows; those of a process whose clock is ahead, too."""
+    """They read the same rows, even those of a process whose clock is ahead."""
     now = timezone.now().replace(second=0, microsecond=0)
     for minutes in (-1, 0, 1, 30, 58, 61, 300, 1438, 1441, 8000, 10_078, 10_081):
         IdempotencyCount.objects.create(
@@ -102,7 +102,7 @@ def test_figures_and_charts_agree_about_every_period() -> None:
 
 
 def test_takeover_counts_as_a_protected_request(operator: Client) -> None:
-    """A view ran under the key."""
+    """Because a view ran under the key."""
     counts.count("taken_over", "default")
     counts.flush()
     shown = tiles(operator.get(PAGE))
@@ -110,7 +110,7 @@ def test_takeover_counts_as_a_protected_request(operator: Client) -> None:
 
 
 def test_steps_are_in_order_and_as_many_as_the_chart_needs() -> None:
-    """An hour of minutes, a day of quarters, a week of hours; the latest at the end."""
+    """An hour in minutes, a day in quarters of an hour, a week in hours; the latest is last."""
     counts.count("replayed", "default")
     counts.flush()
     for name, steps in (("hour", {60}), ("day", {96, 97}), ("week", {168, 169})):
@@ -121,7 +121,7 @@ def test_steps_are_in_order_and_as_many_as_the_chart_needs() -> None:
 
 
 def test_nothing_happened_is_said_in_words(operator: Client) -> None:
-    """Without a single row."""
+    """Without any row in the table."""
     page = operator.get(PAGE, {"period": "nonsense"}).content.decode()
     assert "Nothing happened to a key in the last hour." in page
     assert "Oldest in progress" in page
@@ -129,14 +129,14 @@ def test_nothing_happened_is_said_in_words(operator: Client) -> None:
 
 
 def test_switched_off_is_said_in_words(operator: Client, settings: Settings) -> None:
-    """The name of the setting is there."""
+    """The page names the setting."""
     assert "switched off" not in operator.get(PAGE).content.decode()
     settings.IDEMPOTENCY_STATISTICS = False
     assert "IDEMPOTENCY_STATISTICS is False" in operator.get(PAGE).content.decode()
 
 
 def test_oldest_in_progress_is_shown(operator: Client, post: Post, key: str) -> None:
-    """And how many are beyond their lease."""
+    """With the number of records beyond their lease."""
     post("/function/", key, act="unauthorized")
     then = timezone.now() - timedelta(hours=3)
     IdempotencyRecord.objects.update(
@@ -149,7 +149,7 @@ def test_oldest_in_progress_is_shown(operator: Client, post: Post, key: str) -> 
 
 @pytest.mark.parametrize("permission", ["view_idempotencyrecord", "add_idempotencycount"])
 def test_other_permissions_do_not_open_it(permission: str) -> None:
-    """Looking at counts is a permission of its own."""
+    """The dashboard needs a permission of its own."""
     client = Client()
     client.force_login(staff(permission))
     assert client.get(PAGE).status_code == 403
@@ -161,7 +161,7 @@ def test_stranger_is_sent_to_the_login() -> None:
 
 
 def test_nobody_adds_changes_or_deletes_counts() -> None:
-    """Not even a superuser: there are no such pages."""
+    """Even for a superuser, there are no such pages."""
     client = Client()
     client.force_login(User.objects.create_superuser("root"))
     row = IdempotencyCount.objects.create(minute=timezone.now(), event="claimed", count=1)
@@ -186,7 +186,7 @@ def test_figures_lead_to_the_records_of_those_who_may_list_them(operator: Client
 
 
 def test_queries_do_not_grow_with_the_counts(operator: Client) -> None:
-    """A handful, whatever happened."""
+    """There are ten at most, whatever happened."""
 
     def queries() -> int:
         with CaptureQueriesContext(connection) as captured:

@@ -1,4 +1,4 @@
-"""Who may look, who may look closer, and who may do what."""
+"""Which permission lets a user see and do what."""
 
 import pytest
 from django.contrib.admin.models import LogEntry
@@ -23,7 +23,7 @@ def test_without_permission_nothing_is_seen() -> None:
 
 
 def test_viewer_sees_records_and_no_response() -> None:
-    """To see a response is another permission."""
+    """Stored responses need another permission."""
     client, record = client_of(VIEW), made()
     assert b"user:1" in client.get(LIST).content
     page = client.get(page_of(record)).content.decode()
@@ -35,7 +35,7 @@ def test_viewer_sees_records_and_no_response() -> None:
 
 
 def test_seen_response_is_in_the_log() -> None:
-    """Only when somebody asked for it."""
+    """Only if the user asked for it."""
     client, record = client_of(VIEW, "view_response"), made()
     assert "lemon" not in client.get(page_of(record)).content.decode()
     assert not LogEntry.objects.exists()
@@ -49,7 +49,7 @@ def test_seen_response_is_in_the_log() -> None:
 
 @pytest.mark.parametrize("action", ACTIONS)
 def test_action_needs_its_own_permission(action: str) -> None:
-    """All the others do not help."""
+    """All other permissions are not enough."""
     others = [permission for name, permission in ACTIONS.items() if name != action]
     finished, stuck = made("finished"), running("stuck")
     expired = made("expired", expires_at=finished.created_at)
@@ -65,7 +65,7 @@ def test_action_needs_its_own_permission(action: str) -> None:
 
 @pytest.mark.parametrize("action", ACTIONS)
 def test_action_is_in_the_log(action: str) -> None:
-    """Who, what, and to which record."""
+    """With the user, the action and the record."""
     record = {
         "expire": made,
         "release": running,
@@ -80,14 +80,14 @@ def test_action_is_in_the_log(action: str) -> None:
 
 @pytest.mark.parametrize("path", ["add/", "{}/delete/"])
 def test_nothing_is_added_or_deleted_by_django(admin: Client, path: str) -> None:
-    """There is no form for it, and its delete knows no condition."""
+    """Records have no form, and Django's delete would not check what is live."""
     record = made()
     admin.post(LIST + path.format(record.pk), {"post": "yes"})
     assert IdempotencyRecord.objects.get() == record
 
 
 def test_record_is_not_changed_by_a_form(admin: Client) -> None:
-    """Its page is none."""
+    """The record's page has no form."""
     record = made()
     assert admin.post(page_of(record), {"key": "mine"}).status_code == 403
     assert IdempotencyRecord.objects.get().key == "key"
@@ -95,6 +95,6 @@ def test_record_is_not_changed_by_a_form(admin: Client) -> None:
 
 @pytest.mark.parametrize("lookup", ["response_body__startswith", "scope__startswith", "key"])
 def test_url_narrows_by_filters_only(lookup: str) -> None:
-    """Whoever may not see a response could guess it, letter by letter."""
+    """Otherwise a viewer could guess a response letter by letter."""
     made()
     assert client_of(VIEW).get(LIST, {lookup: "{"}).status_code == 400

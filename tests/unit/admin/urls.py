@@ -1,4 +1,4 @@
-"""The admin, and the stage whose operations it looks at."""
+"""The admin, and the test views whose operations it shows."""
 
 from collections.abc import Callable
 
@@ -12,7 +12,7 @@ urlpatterns = [path("admin/", admin.site.urls), *stage.urlpatterns]
 
 
 def of_its_own(get_response: Callable[[HttpRequest], HttpResponse]) -> object:
-    """A middleware: these addresses are for the admin alone, whatever ROOT_URLCONF says."""
+    """A middleware that serves these URLs to the admin only, whatever ROOT_URLCONF says."""
 
     def middleware(request: HttpRequest) -> HttpResponse:
         if request.path.startswith("/admin/"):

@@ -6,7 +6,7 @@ import pytest
 from django.core.checks import run_checks
 from pytest_django import Settings
 
-pytestmark = pytest.mark.redis
+pytestmark = [pytest.mark.once, pytest.mark.django_redis]
 
 REDIS = "django_redis.cache.RedisCache"
 URL = "redis://127.0.0.1:6379/0"

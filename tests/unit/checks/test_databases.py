@@ -51,9 +51,8 @@ def test_several_databases_with_atomic_requests_draw_a_warning(
 def test_deferred_transactions_of_sqlite_draw_a_warning(
     options: dict[str, str], found: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """W008."""
-    mode = options.get("transaction_mode")
-    monkeypatch.setattr(connection, "transaction_mode", mode, raising=False)
+    """W008, as the settings say: ``check --deploy`` opens no connection."""
+    monkeypatch.setitem(connection.settings_dict, "OPTIONS", options)
     assert ids(checks.check_sqlite(None)) == found
 
 

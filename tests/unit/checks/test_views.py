@@ -126,6 +126,19 @@ def test_middleware_that_is_not_the_last_is_an_error(found: Found, settings: Set
     assert found(view) == ["django_idempotency.E004"]
 
 
+def test_wrong_option_of_as_view_is_an_error(found: Found) -> None:
+    """E007; the other views are looked at all the same."""
+    wrong = Mixed.as_view(idempotency_lease=60)
+    long = idempotent(lease=timedelta(hours=2), retention=timedelta(hours=1))(view)
+    assert sorted(found(wrong, long)) == ["django_idempotency.E007", "django_idempotency.W004"]
+
+
+def test_project_without_urls_is_looked_at(settings: Settings) -> None:
+    """A worker's settings may name none."""
+    del settings.ROOT_URLCONF
+    assert list(view_checks.check_accepting_views(None)) == []
+
+
 def test_coroutines_are_no_matter_of_transactions(found: Found, atomic_requests: None) -> None:
     """They commit by themselves."""
 

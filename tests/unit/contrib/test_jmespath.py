@@ -26,7 +26,7 @@ pytestmark = [
     pytest.mark.django_db(transaction=True, databases=["default", "other"]),
 ]
 
-# Whoever sends events signs them; the sender is the scope.
+# The sender signs its events, so the sender is the scope.
 webhook = idempotent(get_key=body_key("event.id"), scope=lambda request: "sender", required=True)
 cakes = idempotent(fingerprint=body_fingerprint("[cake, amount]"))
 
@@ -67,7 +67,7 @@ def send(url: str, body: Any, key: str | None = None, **options: Any) -> HttpRes
 
 @pytest.mark.parametrize("url", EVENTS)
 def test_event_delivered_twice_runs_once(url: str) -> None:
-    """The header is no matter; the rest of the body must be the same."""
+    """The header is ignored, and the rest of the body must be the same."""
     replies = [send(url, {"event": {"id": "evt_1"}}, key) for key in ("one", "two", None)]
     assert effects.count() == 1
     assert len({reply.content for reply in replies}) == 1
@@ -78,7 +78,7 @@ def test_event_delivered_twice_runs_once(url: str) -> None:
 
 
 @pytest.mark.parametrize("url", EVENTS)
-def test_rest_of_an_event_is_compared_by_its_bytes_where_parsers_lose_some(url: str) -> None:
+def test_rest_of_an_event_is_compared_without_loss_of_precision(url: str) -> None:
     """Two numbers that are the same float are two events."""
     for amount, status in (("9007199254740992.0", 201), ("9007199254740993.0", 422)):
         body = f'{{"event": {{"id": "evt_1", "amount": {amount}}}}}'
@@ -100,7 +100,7 @@ def test_body_without_a_key_is_refused(body: Any, url: str) -> None:
 
 @pytest.mark.parametrize("url", ORDERS)
 def test_only_the_named_part_is_compared(url: str, key: str) -> None:
-    """The client's clock may go on; cake, amount, path and query may not change."""
+    """The time stamp may change; cake, amount, path and query may not."""
     first = send(url, {"cake": "lemon", "amount": 1, "sent_at": "12:00"}, key)
     again = send(url, {"amount": 1, "sent_at": "12:01", "cake": "lemon"}, key)
     assert effects.count() == 1
@@ -111,8 +111,8 @@ def test_only_the_named_part_is_compared(url: str, key: str) -> None:
 
 
 @pytest.mark.parametrize("url", ORDERS)
-def test_requests_with_nothing_of_it_are_compared_whole(url: str, key: str) -> None:
-    """They are not equal because neither has a cake."""
+def test_requests_without_the_named_part_are_compared_whole(url: str, key: str) -> None:
+    """Two requests are not equal because neither has a cake."""
     assert send(url, {"pie": "apple"}, key).status_code == 201
     assert send(url, {"pie": "plum"}, key).status_code == 422
     assert effects.count() == 1
@@ -120,7 +120,7 @@ def test_requests_with_nothing_of_it_are_compared_whole(url: str, key: str) -> N
 
 @pytest.mark.parametrize("url", ORDERS)
 def test_part_of_a_form_is_compared(url: str, key: str) -> None:
-    """A new boundary and another time of sending are the same request."""
+    """Another boundary and another time stamp make the same request."""
     headers = {"Idempotency-Key": key}
     for sent_at in ("12:00", "12:01"):
         data = {"cake": "lemon", "amount": "1", "sent_at": sent_at}
@@ -144,29 +144,29 @@ def test_part_of_a_form_is_compared(url: str, key: str) -> None:
         ("{a: missing}", None),
     ],
 )
-def test_whatever_is_found_becomes_a_key(expression: str, key: str | None) -> None:
-    """Text as it is, a composite as its digest; nothing where nothing is found."""
+def test_what_the_expression_finds_becomes_the_key(expression: str, key: str | None) -> None:
+    """A text as it is, a composite as its digest; None if nothing is found."""
     body = json.dumps({"text": "abc", "number": 17, "yes": True})
     request = RequestFactory().post("/", body, content_type="application/json")
     assert body_key(expression)(request) == key
 
 
 def test_fields_of_a_form_are_found() -> None:
-    """Sent once a text, sent more often a list."""
+    """A field sent once is a text, a field sent more often a list."""
     request = RequestFactory().post("/", {"one": "1", "two": ["1", "2"]})
     assert body_key("one")(request) == "1"
     assert body_key("two[1]")(request) == "2"
 
 
-def test_body_of_another_type_has_nothing() -> None:
-    """Nobody knows what it means."""
+def test_body_of_another_type_gives_no_key() -> None:
+    """Only JSON and forms can be searched."""
     request = RequestFactory().post("/", b'{"id": "1"}', content_type="text/plain")
     assert body_key("id")(request) is None
 
 
 @pytest.mark.parametrize("option", [body_key, body_fingerprint])
 def test_bad_expression_fails_at_import(option: Any) -> None:
-    """Not in a request."""
+    """It does not wait for a request."""
     with pytest.raises(ImproperlyConfigured, match="JMESPath"):
         option("[cake")
 
@@ -178,8 +178,8 @@ def test_body_that_does_not_suit_the_expression_is_refused() -> None:
         body_key("length(cake)")(request)
 
 
-def test_options_of_a_class_take_them() -> None:
-    """As attributes; nothing binds them."""
+def test_attribute_of_a_class_takes_a_body_key() -> None:
+    """As attributes; the callable is not bound to the view."""
     from django_idempotency.views import IdempotencyMixin
 
     class Event(IdempotencyMixin, View):

@@ -1,4 +1,4 @@
-"""What drf-spectacular writes about protected operations, for every door."""
+"""What drf-spectacular's document says about protected operations, for every door."""
 
 import re
 import string
@@ -30,7 +30,7 @@ from django_idempotency.http.keys import MAX_LENGTH, PATTERN, parse_header
 from django_idempotency.rest_framework import IdempotencyMixin
 from tests.app import urls
 
-pytestmark = pytest.mark.drf
+pytestmark = [pytest.mark.once, pytest.mark.drf]
 
 Schema = dict[str, Any]
 # drf-spectacular does not annotate them.
@@ -41,7 +41,7 @@ PROBLEMS = "django_idempotency.rest_framework.problem_details_handler"
 
 @pytest.fixture
 def problems(settings: Settings) -> None:
-    """Refusals as problem details."""
+    """Settings under which refusals are problem details."""
     settings.REST_FRAMEWORK = {**settings.REST_FRAMEWORK, "EXCEPTION_HANDLER": PROBLEMS}
 
 
@@ -55,7 +55,7 @@ def schema_of(*views: Any) -> Schema:
 
 
 def operation_of(view: Any, method: str = "post") -> Schema:
-    """What is said of one view's method."""
+    """The description of one view's method."""
     found: Schema = schema_of(view)["paths"]["/0/"][method]
     return found
 
@@ -68,7 +68,7 @@ def key_headers(operation: Schema) -> dict[str, Schema]:
 
 
 def is_protected(operation: Schema) -> bool:
-    """Whether all is said that there is to say; a part of it fails."""
+    """Whether the operation is fully described; fails if only a part of it is."""
     responses = operation["responses"]
     success = next(iter(responses))
     said = [
@@ -83,7 +83,7 @@ def is_protected(operation: Schema) -> bool:
 
 
 class Api(APIView):
-    """Unprotected, with every method there is."""
+    """An unprotected view with every method."""
 
     def get(self, request: Any) -> Any:
         return Response()
@@ -121,7 +121,7 @@ def test_every_door_is_described(door: str) -> None:
     ids=["action", "class", "other-method", "outside", "without", "put"],
 )
 def test_what_is_not_covered_stays_as_it_is(view: Any, method: str) -> None:
-    """Opted out, or never in."""
+    """A method that has opted out, or was never protected."""
     plain: Schema = schema_of(Api.as_view())["paths"]["/0/"][method]
     operation = operation_of(view, method)
     assert not is_protected(operation)
@@ -129,20 +129,20 @@ def test_what_is_not_covered_stays_as_it_is(view: Any, method: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["put", "delete"])
-def test_methods_may_be_others(method: str) -> None:
-    """As the policy says."""
+def test_methods_come_from_the_policy(method: str) -> None:
+    """The methods that the policy names are described."""
     assert is_protected(operation_of(covered(methods=("PUT", "DELETE")), method))
 
 
-def test_policy_of_the_project_counts(settings: Settings) -> None:
-    """Settings are the doors' defaults."""
+def test_settings_of_the_project_are_read(settings: Settings) -> None:
+    """The settings are the doors' defaults."""
     settings.IDEMPOTENCY_REQUIRED = True
     settings.IDEMPOTENCY_HEADER = "X-Key"
     assert key_headers(operation_of(covered()))["X-Key"]["required"] is True
 
 
 def test_middleware_is_a_door(settings: Settings) -> None:
-    """Where the project has it, for its URLs; a view's own options stay stronger."""
+    """It covers the URLs that the project names; a view's own options win."""
     settings.MIDDLEWARE = [
         *settings.MIDDLEWARE,
         "django_idempotency.middleware.IdempotencyMiddleware",
@@ -154,7 +154,7 @@ def test_middleware_is_a_door(settings: Settings) -> None:
 
 @pytest.mark.parametrize("required", [True, False])
 def test_key_is_required_where_the_view_requires_it(required: bool) -> None:
-    """And only there can it be missing."""
+    """Only then can the refusal for a missing key occur."""
     operation = operation_of(covered(required=required))
     assert key_headers(operation)["Idempotency-Key"].get("required", False) is required
     assert ("idempotency_key_missing" in str(operation["responses"]["400"])) is required
@@ -165,21 +165,21 @@ def test_key_is_required_where_the_view_requires_it(required: bool) -> None:
     [({"max_attempts": 3}, True), ({"respond": "accepted"}, True), ({}, False)],
 )
 def test_attempts_can_be_exhausted_where_they_are_counted(options: Schema, counted: bool) -> None:
-    """By the view or by completers; without a limit nobody need read of it."""
+    """By the view or by completers; without a limit, the refusal is not documented."""
     refusal = operation_of(covered(**options))["responses"]["409"]
     assert ("idempotency_attempts_exhausted" in refusal["description"]) is counted
 
 
 @pytest.mark.parametrize("quota", [3, None])
 def test_quota_can_be_exceeded_where_there_is_one(quota: int | None) -> None:
-    """429, with the time to come back; elsewhere nothing is said of it."""
+    """429 with Retry-After; without a quota, the refusal is not documented."""
     refusal = operation_of(covered(max_keys_per_scope=quota))["responses"].get("429", {})
     assert ("Retry-After" in refusal.get("headers", {})) is (quota is not None)
 
 
 @pytest.mark.parametrize("atomic", [False, True])
 def test_steps_can_fail_where_the_view_commits_by_itself(atomic: bool) -> None:
-    """409 and 503 say so; a view that is one transaction has no use for steps."""
+    """409 and 503 are documented; an atomic view has no steps that could fail."""
     responses = operation_of(covered(atomic=atomic))["responses"]
     for status, name in (
         ("409", "operation_failed"),
@@ -192,7 +192,7 @@ def test_steps_can_fail_where_the_view_commits_by_itself(atomic: bool) -> None:
 
 @pytest.mark.parametrize("options", [{"header": ["A-Key", "B-Key"]}, {"field": "key"}])
 def test_one_of_several_places_is_required(options: Schema) -> None:
-    """OpenAPI cannot say that any of them will do, words can."""
+    """OpenAPI cannot say that one of several is required, so the description does."""
     operation = operation_of(covered(required=True, **options))
     names = options.get("header", ["Idempotency-Key"])
     assert list(key_headers(operation)) == names
@@ -207,7 +207,7 @@ def _key(request: Any) -> str:
 
 
 class KeyMethod(IdempotencyMixin, Api):
-    """Takes the key from elsewhere."""
+    """A view that takes the key from elsewhere."""
 
     def get_idempotency_key(self, request: Any) -> str:
         return "key"
@@ -215,7 +215,7 @@ class KeyMethod(IdempotencyMixin, Api):
 
 @pytest.mark.parametrize("view", [covered(get_key=_key), KeyMethod.as_view()])
 def test_key_from_elsewhere_needs_no_header(view: Any) -> None:
-    """Neither to send nor to get back; all else is the same."""
+    """Neither in the request nor in the response; the rest is described as usual."""
     operation = operation_of(view)
     assert key_headers(operation) == {}
     assert set(operation["responses"]["200"]["headers"]) == {"Idempotent-Replayed"}
@@ -223,14 +223,14 @@ def test_key_from_elsewhere_needs_no_header(view: Any) -> None:
 
 
 def test_options_of_an_outer_door_are_those_of_the_view() -> None:
-    """The inner one wins, as in a request."""
+    """The inner door's options win, as in a request."""
     inner = idempotent(header="Inner-Key")(Api.as_view())
     operation = operation_of(idempotent(header="Outer-Key", required=True)(inner))
     assert key_headers(operation)["Inner-Key"]["required"] is True
 
 
 def test_view_that_takes_no_options_is_described_by_its_own_doors() -> None:
-    """What its constructor does not know must not break it."""
+    """Options that its constructor does not know must not break the document."""
 
     class Strict(Api):
         def __init__(self) -> None:
@@ -249,14 +249,14 @@ def _hidden(options: Schema) -> Any:
 
 
 def test_door_below_api_view_is_stronger_than_one_above() -> None:
-    """REST framework hides the inner one, and it is found."""
+    """The inner door wins, although REST framework hides it."""
     assert "Its-Own" in key_headers(operation_of(idempotent(_hidden({"header": "Its-Own"}))))
     assert not is_protected(operation_of(idempotent(_hidden({"methods": ()}))))
 
 
 @pytest.mark.parametrize("respond", ["result", "accepted"])
 def test_request_can_be_accepted_where_the_view_accepts(respond: str) -> None:
-    """202, with where to ask for the rest."""
+    """202 is documented, with the address of the operation's state."""
 
     @idempotent(respond=respond)
     @api_view(["POST"])
@@ -271,7 +271,7 @@ def test_request_can_be_accepted_where_the_view_accepts(respond: str) -> None:
 
 
 def test_pattern_of_the_key_is_what_the_parser_takes() -> None:
-    """Bare and quoted, over the alphabet that matters."""
+    """For bare and quoted keys, over the alphabet that matters."""
     alphabet = ['"', "\\", ",", ";", " ", "a", "~", "\x7f", "é", ""]
     for letters in product(alphabet, repeat=4):
         line = "".join(letters)
@@ -291,7 +291,7 @@ def _is_key(line: str) -> bool:
 
 
 def test_every_error_is_described() -> None:
-    """None is forgotten when there is a new one."""
+    """A new error cannot be forgotten."""
     found = [error for error in vars(exceptions).values() if isinstance(error, type)]
     ours = {error for error in found if issubclass(error, IdempotencyError)}
     assert set(openapi.ERRORS) == ours - {IdempotencyError}
@@ -314,7 +314,7 @@ def test_refusals_have_the_body_of_rest_framework(settings: Settings) -> None:
 
 @pytest.mark.usefixtures("problems")
 def test_refusals_may_be_problem_details() -> None:
-    """Codes and remedies are enumerated, in one place."""
+    """Codes and remedies are enumerated, each in one component."""
     schema = schema_of(covered(required=True, max_attempts=3, max_keys_per_scope=3, atomic=False))
     components = schema["components"]["schemas"]
     assert components["IdempotencyCode"]["enum"] == [error.code for error in openapi.ERRORS]
@@ -338,7 +338,7 @@ def _own_handler(exception: Exception, context: Schema) -> Any:
 
 
 def test_refusals_of_an_unknown_handler_are_not_guessed(settings: Settings) -> None:
-    """Any body, unless the project says which."""
+    """Any body is allowed, unless the project says more."""
     handler = f"{__name__}._own_handler"
     settings.REST_FRAMEWORK = {**settings.REST_FRAMEWORK, "EXCEPTION_HANDLER": handler}
     content = operation_of(covered())["responses"]["409"]["content"]
@@ -346,20 +346,20 @@ def test_refusals_of_an_unknown_handler_are_not_guessed(settings: Settings) -> N
 
 
 class OwnSchema(openapi.AutoSchema):
-    """A project's."""
+    """A project's schema class."""
 
     def get_refusal_content(self, errors: openapi.Errors) -> Schema:
         return {"text/plain": {"schema": {"type": "string"}}}
 
 
 def test_project_may_describe_its_refusals() -> None:
-    """By the one method."""
+    """By overriding one method."""
     view = type("Own", (Covered,), {"schema": OwnSchema()}).as_view()
     assert list(operation_of(view)["responses"]["503"]["content"]) == ["text/plain"]
 
 
-class Elder(AutoSchema):
-    """A project's base, which knows more than serializers can say."""
+class RichBase(AutoSchema):
+    """A project's base class, which describes what serializers cannot say."""
 
     def get_override_parameters(self) -> list[Any]:
         return [OpenApiParameter("X-Cook", str, OpenApiParameter.HEADER)]
@@ -372,13 +372,13 @@ class Elder(AutoSchema):
         return {"200": reply, "302": shared, "409": {**busy, "headers": headers}, "422": shared}
 
 
-class Younger(openapi.AutoSchemaMixin, Elder):
-    """The same, with the mixin."""
+class RichWithMixin(openapi.AutoSchemaMixin, RichBase):
+    """The same base class with the mixin."""
 
 
 def test_mixin_keeps_what_its_base_says() -> None:
     """Parameters, links, headers and shared replies."""
-    operation = operation_of(type("Own", (Covered,), {"schema": Younger()}).as_view())
+    operation = operation_of(type("Own", (Covered,), {"schema": RichWithMixin()}).as_view())
     assert list(key_headers(operation)) == ["Idempotency-Key", "X-Cook"]
     responses = operation["responses"]
     assert responses["409"]["links"] == {"again": {"operationId": "again"}}
@@ -388,18 +388,18 @@ def test_mixin_keeps_what_its_base_says() -> None:
 
 
 class Mistake(serializers.Serializer[Any]):
-    """An author's own error."""
+    """An error of the author's own."""
 
     mistake = serializers.CharField()
 
 
 def documented(view: Any, **said: Any) -> Schema:
-    """The operation of a covered view whose author has described it."""
+    """The operation of a covered view that its author has described."""
     return operation_of(extend_schema(**said)(type("Api", (view,), {})).as_view())
 
 
 def test_what_the_author_says_of_a_status_stays() -> None:
-    """Beside what the layer adds."""
+    """The layer's description is added to it."""
     mine = OpenApiResponse(Mistake, "No such cake.")
     responses = documented(Covered, responses={201: Mistake, 404: mine, 409: mine})["responses"]
     assert list(responses) == ["201", "400", "404", "409", "410", "422", "503"]
@@ -415,7 +415,7 @@ def test_what_the_author_says_of_a_status_stays() -> None:
 
 @pytest.mark.usefixtures("problems")
 def test_other_media_type_of_the_author_stays() -> None:
-    """It is one more."""
+    """The layer's media type is added to it."""
     content = documented(Covered, responses={200: None, 409: Mistake})["responses"]["409"][
         "content"
     ]
@@ -424,15 +424,15 @@ def test_other_media_type_of_the_author_stays() -> None:
 
 
 @pytest.mark.parametrize("status", ["4XX", "default"])
-def test_range_of_the_author_stays_true_of_our_statuses(status: str) -> None:
-    """A single status would hide it."""
+def test_range_of_the_author_is_copied_to_our_statuses(status: str) -> None:
+    """A range would be ignored beside a single status, so its reply is copied there."""
     responses = documented(Covered, responses={"200": None, status: Mistake})["responses"]
     assert "anyOf" in responses["409"]["content"]["application/json"]["schema"]
     assert status in responses
 
 
 def test_replies_that_are_kept_say_that_they_may_be_replays() -> None:
-    """A 404 is an outcome, a 403 or a 500 is none."""
+    """A 404 is an outcome; a 403 and a 500 are not."""
     statuses = ["201", "2XX", "302", "403", "404", "422", "500", "default"]
     responses = documented(Covered, responses=dict.fromkeys(statuses, OpenApiTypes.OBJECT))[
         "responses"
@@ -441,8 +441,8 @@ def test_replies_that_are_kept_say_that_they_may_be_replays() -> None:
     assert marked == {"201", "2XX", "302", "404"}
 
 
-def test_author_may_describe_the_header_herself() -> None:
-    """Or leave it out."""
+def test_author_may_describe_the_header() -> None:
+    """The author's description of the header stays, or its absence."""
     header = OpenApiParameter("Idempotency-Key", str, OpenApiParameter.HEADER, description="Mine.")
     assert key_headers(documented(Covered, parameters=[header]))["Idempotency-Key"][
         "description"
@@ -452,7 +452,7 @@ def test_author_may_describe_the_header_herself() -> None:
 
 
 def test_hand_written_and_hidden_operations_are_left_alone() -> None:
-    """The author has said it all."""
+    """Nothing is added to them."""
     mine = {"operationId": "mine", "responses": {"200": {"description": "Mine."}}}
 
     class Written(Covered):
@@ -471,7 +471,7 @@ def test_hand_written_and_hidden_operations_are_left_alone() -> None:
 
 
 def test_names_of_the_project_s_enumerations_stay(problems: None) -> None:
-    """It may have a ``code`` and a ``status`` of its own."""
+    """The project may have its own ``code`` and ``status``."""
 
     class Ticket(serializers.Serializer[Any]):
         code = serializers.ChoiceField(["a", "b"])
@@ -497,7 +497,7 @@ def extended_inside(request: Any) -> Any:
 
 
 class Extended(ViewSet):
-    """Described above and below the door."""
+    """A view described above and below the door."""
 
     @extend_schema(responses={202: OpenApiTypes.OBJECT})
     @idempotent
@@ -520,8 +520,8 @@ class Extended(ViewSet):
     ],
     ids=["outside", "inside", "above", "below"],
 )
-def test_extend_schema_goes_with_every_order(view: Any) -> None:
-    """Both are read."""
+def test_extend_schema_works_above_and_below_the_door(view: Any) -> None:
+    """Both decorators are read."""
     operation = operation_of(view)
     assert "202" in operation["responses"]
     assert is_protected(operation)

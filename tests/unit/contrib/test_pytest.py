@@ -1,4 +1,4 @@
-"""The fixtures for pytest, and that nobody who does not use them notices the plugin."""
+"""The pytest fixtures, and that projects which do not use them are not affected by the plugin."""
 
 import os
 import subprocess
@@ -13,13 +13,15 @@ from django_idempotency.testing import IdempotencyClient, assert_replayed
 from tests.app import effects
 from tests.app.models import Order
 
+pytestmark = pytest.mark.once
+
 CLIENTS = {
     "idempotency_client": "IdempotencyClient",
     "idempotency_async_client": "IdempotencyAsyncClient",
     "idempotency_api_client": "IdempotencyAPIClient",
 }
 
-# What a project without Django does: a test, and a look at what was loaded for it.
+# A project without Django: one test, which looks at what was loaded.
 STRANGER = """
 import sys
 
@@ -30,7 +32,7 @@ def test_arithmetic(request):
 
 
 def run_pytest(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """In a process that knows nothing of this project's settings."""
+    """Run pytest in a process that does not know this project's settings."""
     unknown = ("DJANGO_", "IDEMPOTENCY_", "PYTEST_", "COVERAGE_")
     return subprocess.run(
         [sys.executable, "-W", "error", "-m", "pytest", "-p", "no:cacheprovider", *arguments],
@@ -42,20 +44,23 @@ def run_pytest(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str
     )
 
 
+@pytest.mark.slow
 def test_project_without_django_does_not_notice(tmp_path: Path) -> None:
-    """The plugin is there, and has loaded nothing of Django's."""
+    """The plugin is registered, and Django is not loaded."""
     (tmp_path / "test_stranger.py").write_text(STRANGER)
     run = run_pytest(tmp_path, "-p", "no:django")
     assert run.returncode == 0, run.stdout + run.stderr
     assert "1 passed" in run.stdout
 
 
+@pytest.mark.slow
 def test_empty_folder_is_no_failure(tmp_path: Path) -> None:
-    """With pytest-django, and without any settings for it: there are no tests, and that is all."""
+    """With pytest-django and no settings, an empty run ends as it should."""
     run = run_pytest(tmp_path)
     assert run.returncode == pytest.ExitCode.NO_TESTS_COLLECTED, run.stdout + run.stderr
 
 
+@pytest.mark.slow
 def test_every_fixture_explains_itself(tmp_path: Path) -> None:
     """In the list that ``pytest --fixtures`` prints."""
     listed = run_pytest(tmp_path, "--fixtures").stdout
@@ -67,7 +72,7 @@ def test_every_fixture_explains_itself(tmp_path: Path) -> None:
 
 @pytest.mark.django_db
 def test_client_is_new_and_sends_keys(idempotency_client: IdempotencyClient) -> None:
-    """As the client of ``django_idempotency.testing``."""
+    """It is the client of ``django_idempotency.testing``."""
     assert idempotency_client.last_key == ""
     idempotency_client.post("/required/")
     assert_replayed(idempotency_client.repeat())
@@ -85,7 +90,7 @@ def test_every_client_has_a_fixture(request: pytest.FixtureRequest, fixture: str
 @pytest.mark.django_db
 @pytest.mark.usefixtures("idempotency_off")
 def test_protection_is_off(client: Client) -> None:
-    """A required key is not, and one that is sent twice runs twice."""
+    """A required key is not required, and a repeated key runs twice."""
     for _ in "12":
         response = client.post("/required/", headers={"Idempotency-Key": "k" * 16})
     assert Order.objects.count() == effects.count() == 2
@@ -94,5 +99,5 @@ def test_protection_is_off(client: Client) -> None:
 
 @pytest.mark.django_db
 def test_protection_is_on_again(client: Client) -> None:
-    """After the test that asked for it."""
+    """After the test that switched it off."""
     assert client.post("/required/").status_code == 400

@@ -1,4 +1,4 @@
-"""Which of several doors has the last word, where REST framework hides the inner one."""
+"""The inner one of several doors decides, also where REST framework hides it."""
 
 from types import ModuleType
 from typing import Any
@@ -13,7 +13,8 @@ from tests.app import effects
 from tests.app.views import kitchen
 from tests.conftest import Post
 
-pytest.importorskip("rest_framework")
+# It adds what the kitchen answers to REST framework.
+pytest.importorskip("tests.app.api")
 from rest_framework.decorators import api_view
 
 pytestmark = [pytest.mark.drf, pytest.mark.django_db]
@@ -44,7 +45,7 @@ def test_option_below_api_view_counts(serve: Any, post: Post) -> None:
 
 
 def test_view_can_opt_out_below_api_view(serve: Any, post: Post, key: str) -> None:
-    """Of whatever covers it from outside."""
+    """No door outside of it covers it then."""
     serve(methods=())
     replies = [post("/twice/", key) for _ in range(2)]
     assert effects.count() == 2

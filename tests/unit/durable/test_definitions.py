@@ -18,13 +18,15 @@ from pytest_django import Settings
 from django_idempotency.codecs import UndecodableError, encode
 from django_idempotency.durable.definitions import (
     digest_of,
-    recall,
     result_from_json,
+    result_of,
     result_to_json,
 )
 from tests.app.models import Delivery, Order
 from tests.conftest import Post
 from tests.support.stage import DownError, outcome, plays, steps
+
+pytestmark = pytest.mark.once
 
 A_DAY = datetime.datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=datetime.UTC)
 
@@ -67,11 +69,11 @@ UNWRITABLE["circle"].append(UNWRITABLE["circle"])
 
 @pytest.mark.parametrize(("result", "expected"), RESULTS.values(), ids=RESULTS)
 def test_result_comes_back_as_it_was_handed_on(result: Any, expected: Any) -> None:
-    """Reading what was read changes nothing any more."""
+    """Recorded again, it stays the same."""
     first = result_from_json(result_to_json("ride", result))
     assert repr(first) == repr(expected)
     assert repr(result_from_json(result_to_json("ride", first))) == repr(expected)
-    assert repr(recall(*encode(result_to_json("ride", result)))) == repr(expected)
+    assert repr(result_of(*encode(result_to_json("ride", result)))) == repr(expected)
 
 
 def test_what_is_no_number_comes_back_as_none() -> None:
@@ -97,13 +99,13 @@ def test_result_that_is_too_long_is_an_error(settings: Settings) -> None:
 
 def test_no_output_is_no_result() -> None:
     """Of a step that was erased, or that has failed."""
-    assert recall(None, "") is None
+    assert result_of(None, "") is None
 
 
 def test_output_that_cannot_be_decoded_says_so() -> None:
     """The caller makes a 503 of it."""
     with pytest.raises(UndecodableError):
-        recall(b"cake", "unheard-of")
+        result_of(b"cake", "unheard-of")
 
 
 def digest(*args: Any, **kwargs: Any) -> bytes:

@@ -26,9 +26,18 @@ from django_idempotency.models import IdempotencyEnvelope, IdempotencyRecord, St
 from django_idempotency.storage.records import Store
 from tests.app.models import Order
 from tests.conftest import Post
-from tests.support.stage import DownError, bake, completed, envelope, outcome, plays, record
+from tests.support.stage import (
+    ON_STAGE,
+    DownError,
+    bake,
+    completed,
+    envelope,
+    outcome,
+    plays,
+    record,
+)
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.urls("tests.support.stage")]
+pytestmark = ON_STAGE
 
 SECRETS = {
     "Authorization": "Bearer verysecret1",
@@ -106,7 +115,7 @@ def test_encrypted_request_shows_nothing(
 def test_request_that_cannot_be_decoded_says_so(
     key: str, post: Post, fails: list[Any], settings: Settings
 ) -> None:
-    """Its key is not there any more."""
+    """Its key was removed."""
     settings.IDEMPOTENCY_BODY_CODEC = "fernet"
     settings.IDEMPOTENCY_FERNET_KEYS = [Fernet.generate_key()]
     post("/kept/", key)
@@ -331,12 +340,12 @@ class Machine:
 
 
 def a_user(**values: Any) -> User:
-    """Somebody."""
+    """A user in the database."""
     return User.objects.create(username="ada", **values)
 
 
 def test_user_is_named_by_the_primary_key() -> None:
-    """Nobody has none."""
+    """An anonymous caller has an empty name."""
     ada = a_user()
     for user, name in ((ada, str(ada.pk)), (AnonymousUser(), ""), (None, "")):
         first = RequestFactory().post("/kept/")
@@ -347,8 +356,12 @@ def test_user_is_named_by_the_primary_key() -> None:
         assert kept.user_id == name
 
 
-@pytest.mark.parametrize("user", [Machine(), Group(pk=1), User(username="unsaved")], ids=repr)
-def test_caller_who_cannot_be_found_again_is_not_stored(user: Any) -> None:
+@pytest.mark.parametrize(
+    "user",
+    [Machine(), Group(pk=1), User(username="unsaved")],
+    ids=lambda user: type(user).__name__.lower(),
+)
+def test_request_of_a_caller_who_cannot_be_found_again_is_not_stored(user: Any) -> None:
     """Only the client can finish it."""
     if isinstance(user, Group):
         user.is_authenticated = True
@@ -357,7 +370,7 @@ def test_caller_who_cannot_be_found_again_is_not_stored(user: Any) -> None:
     assert envelope_of(first) is None
 
 
-def test_user_is_logged_in_for_everybody() -> None:
+def test_user_is_logged_in_for_sync_and_async_code() -> None:
     """Middleware and coroutines look at different places."""
     user = User(pk=7, username="ada")
     second = made_again(RequestFactory().post("/kept/"), user)
@@ -444,8 +457,10 @@ def test_request_is_deleted_in_the_transaction_of_the_completion(
 
 
 @pytest.mark.parametrize("door", ["/kept/", "/kept/whole/"])
-def test_request_of_who_was_taken_over_is_not_deleted(door: str, key: str, post: Post) -> None:
-    """Its completion meets no row; the other one may need it."""
+def test_request_of_an_owner_that_was_taken_over_is_not_deleted(
+    door: str, key: str, post: Post
+) -> None:
+    """Its completion matches no row, and the new owner may need the request."""
 
     @plays
     def act(op: Any) -> None:
@@ -475,7 +490,7 @@ def test_request_that_cannot_be_stored_is_not_run(
 def test_request_that_cannot_be_encoded_does_not_keep_the_key(
     door: str, error: type[Exception], key: str, post: Post, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A codec of the project's own may ask somebody for its key: nothing ran, and all is free."""
+    """A project's codec may fail to get its key: nothing ran, and the idempotency key is free."""
     plays(lambda op: op.step("ride", bake))
     with monkeypatch.context() as patch:
         patch.setattr(envelopes, "encode", mock.Mock(side_effect=error))

@@ -3,7 +3,6 @@
 import json
 import logging
 import uuid
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,12 +14,14 @@ from django_idempotency.models import IdempotencyRecord, IdempotencyStep, Status
 from tests.app.models import Delivery, Order
 from tests.conftest import Post
 from tests.support.stage import (
+    ON_STAGE,
     DownError,
     Service,
     bake,
     code,
     die,
     expire,
+    fails_first,
     outcome,
     plays,
     record,
@@ -29,23 +30,10 @@ from tests.support.stage import (
     steps,
 )
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.urls("tests.support.stage")]
+pytestmark = ON_STAGE
 
-# What nobody has ordered: its delivery fails the COMMIT, or the INSERT on MariaDB.
+# An order that does not exist: its delivery fails the COMMIT, or the INSERT on MariaDB.
 NO_ORDER = 2**31 - 1
-
-
-def fails(times: int, work: Callable[[], Any], error: BaseException | None = None) -> Any:
-    """A function that does its work and then raises, so many times."""
-    left = [error or DownError()] * times
-
-    def flaky() -> Any:
-        done = work()
-        if left:
-            raise left.pop()
-        return done
-
-    return flaky
 
 
 @pytest.mark.parametrize("door", ["/plain/", "/whole/"])
@@ -129,7 +117,7 @@ def test_first_attempt_of_a_claim_that_died_before_any_step_runs_them_all(
 
 def test_exception_after_the_rows_leaves_neither_rows_nor_checkpoint(key: str, post: Post) -> None:
     """Only a trace for people; the next attempt runs the step again."""
-    flaky = fails(2, bake)
+    flaky = fails_first(bake, DownError(), DownError())
 
     @plays
     def act(op: Any) -> Any:
@@ -153,12 +141,11 @@ def test_exception_after_the_rows_leaves_neither_rows_nor_checkpoint(key: str, p
 
 def test_failing_commit_of_a_step_leaves_neither_rows_nor_checkpoint(key: str, post: Post) -> None:
     """A constraint that is checked at COMMIT, after the checkpoint was written."""
-    homeless = fails(0, lambda: Delivery.objects.create(order_id=NO_ORDER).pk)
 
     @plays
     def act(op: Any) -> Any:
         op.step("ride", bake)
-        return op.step("deliver", homeless)
+        return op.step("deliver", lambda: Delivery.objects.create(order_id=NO_ORDER).pk)
 
     assert post("/plain/", key).status_code == 500
     assert steps() == {"ride": "completed", "deliver": "retrying"}
@@ -169,7 +156,7 @@ def test_failing_commit_of_a_step_leaves_neither_rows_nor_checkpoint(key: str, p
 
 def test_view_that_swallows_a_step_s_exception_goes_on(key: str, post: Post) -> None:
     """And its reply is kept, with the steps that were done."""
-    flaky = fails(1, bake)
+    flaky = fails_first(bake)
 
     @plays
     def act(op: Any) -> Any:
@@ -188,7 +175,7 @@ def test_view_that_swallows_a_step_s_exception_goes_on(key: str, post: Post) -> 
 
 def test_view_may_try_a_failed_step_again_in_the_same_attempt(key: str, post: Post) -> None:
     """Its name is used once it is done."""
-    flaky = fails(1, bake)
+    flaky = fails_first(bake)
 
     @plays
     def act(op: Any) -> Any:
@@ -246,7 +233,7 @@ def test_step_that_swallows_an_error_of_the_database_is_none(
 
 def test_exception_in_an_atomic_view_takes_its_steps_along(key: str, post: Post) -> None:
     """All of the view is one transaction: nothing is left of them, and they run again."""
-    flaky = fails(1, lambda: None)
+    flaky = fails_first()
 
     @plays
     def act(op: Any) -> Any:
@@ -265,7 +252,7 @@ def test_exception_in_an_atomic_view_takes_its_steps_along(key: str, post: Post)
 
 def test_atomic_view_whose_failed_step_is_swallowed_keeps_the_others(key: str, post: Post) -> None:
     """A step is a savepoint there."""
-    flaky = fails(1, bake)
+    flaky = fails_first(bake)
 
     @plays
     def act(op: Any) -> Any:
@@ -300,7 +287,7 @@ def test_steps_run_plainly_without_a_key(door: str, post: Post) -> None:
     @plays
     def act(op: Any) -> Any:
         with pytest.raises(DownError):
-            op.step("fails", fails(1, bake))
+            op.step("fails", fails_first(bake))
         done = op.step("ride", bake, "ride")
         with op.atomic("paid") as block:
             assert not block.recorded
@@ -357,7 +344,7 @@ def test_rounds_of_a_loop_are_told_apart_by_their_keys(
     keys: tuple[Any, ...], key: str, post: Post
 ) -> None:
     """By every character, whatever the database thinks of case and accents."""
-    flaky = fails(1, lambda: None)
+    flaky = fails_first()
 
     @plays
     def act(op: Any) -> Any:
@@ -394,7 +381,7 @@ def test_name_of_impossible_length_is_refused(name: str, key: str, post: Post) -
 def test_longest_name_is_stored_as_it_is(letter: str, key: str, post: Post) -> None:
     """The column holds it, with what an undo puts before it."""
     name = letter * 240
-    flaky = fails(1, lambda: None)
+    flaky = fails_first()
 
     @plays
     def act(op: Any) -> Any:
@@ -425,7 +412,7 @@ def test_name_that_could_be_taken_for_another_is_refused(name: str, key: str, po
 
 def test_renamed_step_is_found_under_its_former_name(key: str, post: Post) -> None:
     """A deployment between two attempts; what is recorded keeps its name."""
-    flaky = fails(1, lambda: None)
+    flaky = fails_first()
 
     @plays
     def before(op: Any) -> Any:
@@ -448,8 +435,8 @@ def test_renamed_step_is_found_under_its_former_name(key: str, post: Post) -> No
 
 
 def test_failed_step_that_is_renamed_is_tried_again_under_its_row(key: str, post: Post) -> None:
-    """No second row beside the one of its former name."""
-    flaky = fails(1, bake)
+    """It gets no second row in addition to the one of its former name."""
+    flaky = fails_first(bake)
 
     @plays
     def before(op: Any) -> Any:
@@ -526,16 +513,13 @@ def test_call_in_an_atomic_view_is_refused(keyed: bool, key: str, post: Post) ->
     assert service.keys == []
 
 
+def _cake_for(op: Any) -> str:
+    return str(op.request.headers.get("X-Cake", "lemon"))
+
+
 def _half_done(key: str, post: Post, door: str = "/plain/") -> None:
     """An operation whose first step is recorded, and that failed after it."""
-    flaky = fails(1, lambda: None)
-
-    @plays
-    def act(op: Any) -> Any:
-        done = op.step("ride", bake, op.request.headers.get("X-Cake", "lemon"))
-        flaky()
-        return done
-
+    plays(fails_first(lambda op: op.step("ride", bake, _cake_for(op))))
     assert post(door, key).status_code == 500
 
 
@@ -563,18 +547,8 @@ def test_changed_arguments_may_be_a_warning(
 
 def test_changed_arguments_of_a_failed_step_are_welcome(key: str, post: Post) -> None:
     """It left nothing, so nothing contradicts them."""
-    left = [DownError()]
-
-    @plays
-    def act(op: Any) -> Any:
-        return op.step("ride", flaky, op.request.headers.get("X-Cake", "lemon"))
-
-    def flaky(cake: str) -> Any:
-        done = bake(cake)
-        if left:
-            raise left.pop()
-        return done
-
+    flaky = fails_first(bake)
+    plays(lambda op: op.step("ride", flaky, _cake_for(op)))
     assert post("/plain/", key).status_code == 500
     assert outcome(post("/plain/", key, **{"X-Cake": "apple"}))
     assert Order.objects.count() == 1
@@ -608,7 +582,7 @@ def test_other_request_after_the_steps_of_an_atomic_view_is_refused(key: str, po
 
 def test_other_request_after_an_atomic_view_without_steps_runs(key: str, post: Post) -> None:
     """Nothing is recorded of the first."""
-    flaky = fails(1, lambda: None)
+    flaky = fails_first()
 
     @plays
     def act(op: Any) -> Any:
@@ -649,8 +623,8 @@ def test_attempt_that_ran_out_of_its_retention_still_resumes(key: str, post: Pos
 
 
 def test_attempts_of_a_step_are_counted_over_all_requests(key: str, post: Post) -> None:
-    """Who looks at the row sees how hard it was; each token is that of the attempt."""
-    flaky = fails(3, lambda: None)
+    """The row shows how many there were; its token is that of the last attempt."""
+    flaky = fails_first(lambda: None, *[DownError()] * 3)
     tokens: set[uuid.UUID] = set()
 
     @plays
@@ -668,7 +642,7 @@ def test_attempts_of_a_step_are_counted_over_all_requests(key: str, post: Post) 
 def test_step_inside_a_rolled_back_block_of_an_atomic_view_is_not_taken_for_done(
     key: str, post: Post
 ) -> None:
-    """The view rolled back to its own savepoint; nobody gets the result of rows that are gone."""
+    """The view rolled back to its own savepoint: the result of rows that are gone is not used."""
 
     def rolled_back(op: Any) -> None:
         with transaction.atomic():
@@ -710,7 +684,7 @@ def test_block_that_is_left_early_is_done(keyed: bool, key: str, post: Post) -> 
 
 
 def die_and_ask_again(key: str, post: Post) -> None:
-    """The reply was never saved: the block is recorded, and tells so."""
+    """The reply was never saved, but the block is recorded, and its result is used."""
     answer = ["response_status", "response_headers", "response_body", "completed_at"]
     IdempotencyRecord.objects.update(status=Status.RELEASED, **dict.fromkeys(answer))
     assert outcome(post("/plain/", key)) == Order.objects.get().pk
@@ -718,7 +692,7 @@ def die_and_ask_again(key: str, post: Post) -> None:
 
 def test_recorded_block_keeps_its_result(key: str, post: Post) -> None:
     """Whatever is set in it later; and what is raised in it is raised."""
-    failures = [DownError()]
+    fails = fails_first()
     seen = []
 
     @plays
@@ -726,8 +700,7 @@ def test_recorded_block_keeps_its_result(key: str, post: Post) -> None:
         with op.atomic("ride") as block:
             seen.append((block.recorded, block.result))
             block.result = (1, 2)
-        if failures:
-            raise failures.pop()
+        fails()
         with pytest.raises(DownError), op.atomic("pay"):
             raise DownError
         return block.result

@@ -17,11 +17,13 @@ from django_idempotency.retry import Retry
 from tests.app.models import Order
 from tests.conftest import Post
 from tests.support.stage import (
+    ON_STAGE,
     DeclinedError,
     DownError,
     Service,
     bake,
     code,
+    fails_first,
     outcome,
     plays,
     record,
@@ -30,7 +32,7 @@ from tests.support.stage import (
     steps,
 )
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.urls("tests.support.stage")]
+pytestmark = ON_STAGE
 
 DOOR = "/coroutine/"
 
@@ -65,19 +67,17 @@ def send(key: str | None, *, asgi: bool) -> Any:
 def test_attempt_resumes_behind_its_last_step(bakes: Any, asgi: bool, key: str) -> None:
     """Each of them once, with the same value."""
     service = AsyncService()
-    failures = [DownError(), DownError()]
+    fails_early, fails_late = fails_first(), fails_first()
     seen = []
 
     @plays
     async def act(op: Any) -> Any:
         done: list[Any] = [await op.astep("ride", bakes, "ride")]
         seen.append(done)
-        if len(failures) == 2:
-            raise failures.pop()
+        fails_early()
         done.append(await op.acall("charge", service.ask, done[0]["pk"]))
         await op.aheartbeat()
-        if failures:
-            raise failures.pop()
+        fails_late()
         done.append(await op.astep("pay", bakes, "pay", key=1))
         return done
 
@@ -93,12 +93,11 @@ def test_attempt_resumes_behind_its_last_step(bakes: Any, asgi: bool, key: str) 
 
 def test_step_of_a_coroutine_is_rolled_back_with_its_rows(key: str, post: Post) -> None:
     """The row was written by another coroutine, in the transaction of the step."""
-    failures = [DownError()]
+    fail = fails_first()
 
     async def fails() -> Any:
         done = await abake()
-        if failures:
-            raise failures.pop()
+        fail()
         return done
 
     @plays

@@ -11,12 +11,14 @@ from django_idempotency.models import IdempotencyRecord, Status
 from django_idempotency.storage.records import RowLockedError
 from tests.conftest import Post
 from tests.support.stage import (
+    ON_STAGE,
     DeclinedError,
     DiedError,
     DownError,
     Service,
     code,
     die,
+    fails_first,
     outcome,
     plays,
     record,
@@ -24,7 +26,7 @@ from tests.support.stage import (
     steps,
 )
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.urls("tests.support.stage")]
+pytestmark = ON_STAGE
 
 
 class Mail(Service):
@@ -73,7 +75,7 @@ def attempt(post: Post, key: str, *, dies: bool) -> Any:
 
 
 def test_beginning_is_recorded_before_the_call(key: str, post: Post) -> None:
-    """Committed, for whoever comes after."""
+    """It is committed, so a later attempt sees it."""
     seen = []
     plays(
         lambda op: op.call("mail", lambda **kwargs: seen.append(steps()), semantics="at_most_once")
@@ -89,7 +91,7 @@ def test_beginning_is_recorded_before_the_call(key: str, post: Post) -> None:
 def test_call_of_unknown_outcome_is_never_made_again(
     arrived: bool, dies: bool, key: str, post: Post
 ) -> None:
-    """Nobody can say what came of it: 409 in every attempt, until somebody does."""
+    """409 in every attempt, until ``reconcile`` says what came of it."""
     error = DiedError() if dies else DownError()
     mail = Mail((error,) if arrived else error)
     sending(mail, reconcile=False)
@@ -121,24 +123,17 @@ def test_call_that_was_done_is_found(dies: bool, key: str, post: Post) -> None:
 
 
 def test_what_was_found_is_not_asked_for_again(key: str, post: Post) -> None:
-    """The attempt failed behind it."""
+    """The attempt failed after it."""
     mail = Mail((DownError(),))
-    failures = [DownError()]
-
-    @plays
-    def act(op: Any) -> Any:
-        found = op.call("mail", mail, semantics="at_most_once", reconcile=mail.find)
-        if failures:
-            raise failures.pop()
-        return found
-
+    find = mail.find
+    plays(fails_first(lambda op: op.call("mail", mail, semantics="at_most_once", reconcile=find)))
     assert post("/plain/", key).status_code == 500
     assert outcome(post("/plain/", key))["found"]
     assert len(mail.asked) == len(mail.keys) == 1
 
 
 def test_call_that_died_and_was_not_done_is_made_now(key: str, post: Post) -> None:
-    """Once the one who knows says so."""
+    """``reconcile`` says that it was not done."""
     mail = Mail(DiedError())
     sending(mail)
     attempt(post, key, dies=True)
@@ -173,8 +168,10 @@ def test_letter_that_arrives_late_is_found_by_the_next_attempt(key: str, post: P
 
 
 @pytest.mark.parametrize("trouble", [DownError(), ValueError(), DeclinedError()], ids=repr)
-def test_who_cannot_tell_leaves_it_unknown(trouble: Exception, key: str, post: Post) -> None:
-    """Another error than NotDoneError says nothing; he is asked again by the next attempt."""
+def test_reconcile_that_cannot_tell_leaves_it_unknown(
+    trouble: Exception, key: str, post: Post
+) -> None:
+    """Another error than NotDoneError says nothing; the next attempt asks again."""
     mail = Mail((DiedError(),))
     sending(mail)
     attempt(post, key, dies=True)
@@ -185,7 +182,7 @@ def test_who_cannot_tell_leaves_it_unknown(trouble: Exception, key: str, post: P
     assert len(mail.keys) == 1
 
 
-def test_who_dies_while_asking_leaves_it_unknown(key: str, post: Post) -> None:
+def test_worker_that_dies_while_asking_leaves_it_unknown(key: str, post: Post) -> None:
     """Nothing was made."""
     mail = Mail((DiedError(),))
     sending(mail)
@@ -198,7 +195,7 @@ def test_who_dies_while_asking_leaves_it_unknown(key: str, post: Post) -> None:
 
 
 def test_fatal_error_is_a_known_outcome(key: str, post: Post) -> None:
-    """A no is no doubt."""
+    """A refusal leaves no doubt."""
     mail = Mail(DeclinedError())
     sending(mail, fatal=(DeclinedError,))
     for _ in range(2):
@@ -254,7 +251,7 @@ def test_result_that_cannot_be_recorded_makes_the_outcome_unknown(
 def test_call_that_was_not_made_is_not_in_doubt(
     timeout: timedelta | None, key: str, post: Post, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its beginning could not be recorded: the next attempt makes it, and asks nobody."""
+    """Its beginning could not be recorded: the next attempt makes it without asking."""
     mail = Mail()
     sending(mail, timeout=timeout)
     with monkeypatch.context() as patch:
@@ -269,8 +266,8 @@ def test_call_that_was_not_made_is_not_in_doubt(
     assert (len(mail.sent), mail.asked) == (1, [])
 
 
-def test_one_who_was_taken_over_does_not_make_the_call(key: str, post: Post) -> None:
-    """Its beginning cannot be recorded any more."""
+def test_owner_that_was_taken_over_does_not_make_the_call(key: str, post: Post) -> None:
+    """It cannot record the beginning of the call."""
     mail = Mail()
 
     @plays

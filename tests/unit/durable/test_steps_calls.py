@@ -14,6 +14,7 @@ from django_idempotency.models import IdempotencyRecord, IdempotencyStep, Status
 from django_idempotency.retry import Retry
 from tests.conftest import Post
 from tests.support.stage import (
+    ON_STAGE,
     DeclinedError,
     DiedError,
     DownError,
@@ -21,6 +22,7 @@ from tests.support.stage import (
     code,
     die,
     expire,
+    fails_first,
     outcome,
     plays,
     record,
@@ -28,7 +30,7 @@ from tests.support.stage import (
     steps,
 )
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.urls("tests.support.stage")]
+pytestmark = ON_STAGE
 
 #: Without pauses.
 AT_ONCE = Retry(attempts=3, base=timedelta())
@@ -74,17 +76,9 @@ def test_call_that_was_cut_off_is_made_again_with_the_same_key(
 
 
 def test_recorded_call_is_not_made_again(key: str, post: Post) -> None:
-    """The attempt failed behind it."""
+    """The attempt failed after it."""
     service = Service()
-    failures = [DownError()]
-
-    @plays
-    def act(op: Any) -> Any:
-        done = op.call("charge", service)
-        if failures:
-            raise failures.pop()
-        return done
-
+    plays(fails_first(lambda op: op.call("charge", service)))
     assert post("/plain/", key).status_code == 500
     assert outcome(post("/plain/", key)) == next(iter(service.ledger.values()))
     assert len(service.keys) == 1
@@ -236,13 +230,13 @@ def test_other_error_is_the_view_s_own(retry: Retry | None, key: str, post: Post
 def test_retry_of_everything_does_not_retry_what_is_ours(
     on: type[BaseException], key: str, post: Post, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A claim that was lost is lost: 409, and no call."""
+    """The package's own exceptions are not retried: a lost claim is a 409, without a call."""
     service = Service()
 
     @plays
     def act(op: Any) -> Any:
         IdempotencyRecord.objects.update(token=uuid.uuid4())
-        op._checkpoints._beaten -= 40
+        op._checkpoints._last_beat -= 40
         return op.call("charge", service, retry=Retry(on=on, base=timedelta()))
 
     reply = post("/plain/", key)

@@ -11,18 +11,20 @@ from django_idempotency.models import IdempotencyStep
 from tests.app.models import Order
 from tests.conftest import Post
 from tests.support.stage import (
+    ON_STAGE,
     DeclinedError,
     DownError,
     Service,
     bake,
     code,
+    fails_first,
     outcome,
     plays,
     runs,
     step,
 )
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.urls("tests.support.stage")]
+pytestmark = ON_STAGE
 
 CARD = "4242-4242-4242-4242"
 CHAINS = [None, "gzip", "zstd", "fernet", ["gzip", "fernet"]]
@@ -37,16 +39,13 @@ def keys(settings: Settings) -> list[bytes]:
 
 
 def half_done(key: str, post: Post, result: Any = CARD) -> None:
-    """An operation with a step and a call, that failed behind them."""
-    failures = [DownError()]
+    """An operation that failed after a step and a call."""
     service = Service()
 
     @plays
+    @fails_first
     def act(op: Any) -> Any:
-        done = op.step("ride", lambda: (bake(), result)), op.call("charge", service, CARD)
-        if failures:
-            raise failures.pop()
-        return done
+        return op.step("ride", lambda: (bake(), result)), op.call("charge", service, CARD)
 
     assert post("/plain/", key).status_code == 500
 
@@ -101,15 +100,14 @@ def test_errors_show_no_more_than_their_class(key: str, post: Post) -> None:
 def test_output_that_cannot_be_read_makes_nothing_run(
     door: str, loss: str, key: str, post: Post, settings: Settings, keys: list[bytes]
 ) -> None:
-    """503: neither the step again nor those behind it; with the right key it goes on."""
+    """503: neither that step nor the later ones run; with the right key it goes on."""
     plays(lambda op: None)
-    failures = [DownError()]
+    fails = fails_first()
 
     @plays
     def act(op: Any) -> Any:
         done = op.step("ride", bake)
-        if failures:
-            raise failures.pop()
+        fails()
         return op.step("pay", bake, "pay"), done
 
     assert post(door, key).status_code == 500
@@ -132,7 +130,7 @@ def test_output_that_cannot_be_read_makes_nothing_run(
 
 
 def test_output_that_is_no_json_any_more_makes_nothing_run(key: str, post: Post) -> None:
-    """Somebody has written into the table."""
+    """The table was changed from outside."""
     half_done(key, post)
     IdempotencyStep.objects.filter(name="ride").update(output=b"{")
     assert post("/plain/", key).status_code in (500, 503)

@@ -12,9 +12,19 @@ from django_idempotency.retry import Retry
 from tests.app.models import Order
 from tests.conftest import Post
 from tests.support import stage
-from tests.support.stage import DownError, Service, bake, completed, outcome, plays, steps
+from tests.support.stage import (
+    ON_STAGE,
+    DownError,
+    Service,
+    bake,
+    completed,
+    fails_first,
+    outcome,
+    plays,
+    steps,
+)
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.urls("tests.support.stage")]
+pytestmark = ON_STAGE
 
 KEY = "k" * 32
 
@@ -24,15 +34,12 @@ def test_plain_view_commits_by_itself_under_atomic_requests(
 ) -> None:
     """The project's transaction would hold all of it; the view keeps out."""
     service = Service()
-    failures = [DownError()]
 
     @plays
+    @fails_first
     def act(op: Any) -> Any:
         assert not connection.in_atomic_block
-        done = op.step("ride", bake), op.call("charge", service)["id"]
-        if failures:
-            raise failures.pop()
-        return done
+        return op.step("ride", bake), op.call("charge", service)["id"]
 
     assert post("/plain/", key).status_code == 500
     assert steps() == {"ride": "completed", "charge": "completed"}
@@ -66,15 +73,7 @@ def test_atomic_view_is_one_transaction_under_atomic_requests(
     key: str, post: Post, atomic_requests: bool
 ) -> None:
     """Steps are savepoints in it."""
-    failures = [DownError()]
-
-    @plays
-    def act(op: Any) -> Any:
-        done = op.step("ride", bake)
-        if failures:
-            raise failures.pop()
-        return done
-
+    plays(fails_first(lambda op: op.step("ride", bake)))
     assert post("/whole/", key).status_code == 500
     assert (Order.objects.count(), steps()) == (0, {})
     with CaptureQueriesContext(connection) as captured:
@@ -91,7 +90,7 @@ def joined(key: str) -> Any:
 
 
 def test_steps_of_a_joined_claim_are_part_of_its_transaction(key: str) -> None:
-    """Rolled back together; nobody has seen them."""
+    """They are rolled back together."""
 
     @plays
     def act(op: Any) -> Any:
@@ -138,9 +137,9 @@ def test_view_that_joins_under_atomic_requests_says_that_calls_cannot_be_made(
 ) -> None:
     """Its door is hidden from Django, whose transaction it cannot keep out of."""
     service = Service()
-    failures = [DownError()]
 
     @plays
+    @fails_first
     def act(op: Any) -> Any:
         done = op.step("ride", bake)
         if connection.in_atomic_block:
@@ -150,8 +149,6 @@ def test_view_that_joins_under_atomic_requests_says_that_calls_cannot_be_made(
                 op.call("charge", service)
         else:
             op.call("charge", service)
-        if failures:
-            raise failures.pop()
         return done
 
     assert post("/hidden/", key).status_code == 500

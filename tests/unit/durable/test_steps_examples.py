@@ -166,7 +166,7 @@ urlpatterns = [
 
 
 def test_order_is_placed_once(client: Client) -> None:
-    """Rows, charge, courier and receipt; a repetition asks nobody."""
+    """Rows, charge, courier and receipt; a repetition makes no call."""
     response = assert_idempotent(
         lambda headers: client.post("/orders/", {"cake": "lemon"}, headers=headers),
         effects=lambda: (Order.objects.count(), psp.asked, courier.asked, mail.asked),
@@ -193,7 +193,7 @@ def test_retry_goes_on_after_the_last_recorded_step(shop: IdempotencyClient) -> 
 
 
 def test_completer_goes_on_without_the_client(shop: IdempotencyClient) -> None:
-    """Who comes back later finds the reply."""
+    """A client that comes back later gets the reply."""
     courier.trouble = ConnectionError()
     assert shop.post("/orders/", {"cake": "lemon"}).status_code == 503
     courier.trouble = None
@@ -236,7 +236,7 @@ def test_view_may_answer_a_failure_in_its_own_words(shop: IdempotencyClient) -> 
 
 
 def test_receipt_that_was_not_sent_is_sent_by_the_next_attempt(shop: IdempotencyClient) -> None:
-    """This attempt is told that it was not, and does not send it a second time."""
+    """This attempt learns that it was not sent, and does not send it a second time."""
     mail.trouble = ConnectionError()
     assert shop.post("/orders/", {"cake": "lemon"}).status_code == 503
     assert len(mail.asked) == 1
@@ -259,10 +259,10 @@ def test_receipt_that_was_sent_is_not_sent_again(
     assert len(mail.asked) == 1
 
 
-def test_outcome_is_unknown_while_nobody_tells(
+def test_outcome_is_unknown_until_reconcile_tells(
     shop: IdempotencyClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """409 without a time to come back; somebody who tells settles it."""
+    """409 without Retry-After; an answer of ``reconcile`` ends it."""
 
     def ask(*, key: str) -> Reply | None:
         raise ConnectionError

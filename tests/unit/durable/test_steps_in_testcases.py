@@ -13,6 +13,7 @@ from tests.support.stage import (
     bake,
     code,
     completed,
+    fails_first,
     outcome,
     plays,
     runs,
@@ -72,15 +73,7 @@ class InTestCase(TestCase):
         self._resumes_by_completer()
 
     def _resumes_by_completer(self) -> None:
-        failures = [DownError()]
-
-        @plays
-        def act(op: Any) -> Any:
-            done = op.step("ride", bake, "ride")
-            if failures:
-                raise failures.pop()
-            return done
-
+        plays(fails_first(lambda op: op.step("ride", bake, "ride")))
         assert self._post("/kept/").status_code == 500
         assert completed() == ["completed"]
         assert outcome(self._post("/kept/"))

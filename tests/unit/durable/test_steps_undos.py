@@ -15,6 +15,7 @@ from tests.app import effects
 from tests.app.models import Order
 from tests.conftest import Post
 from tests.support.stage import (
+    ON_STAGE,
     DeclinedError,
     DiedError,
     DownError,
@@ -22,6 +23,7 @@ from tests.support.stage import (
     bake,
     code,
     die,
+    fails_first,
     outcome,
     plays,
     record,
@@ -30,7 +32,7 @@ from tests.support.stage import (
     steps,
 )
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.urls("tests.support.stage")]
+pytestmark = ON_STAGE
 
 FATAL = (DeclinedError,)
 
@@ -57,7 +59,7 @@ class Refunds(Service):
 
 
 class Trip:
-    """A ride, a charge, a parcel, and then somebody says no."""
+    """A ride, a charge, a parcel, and then a service that declines."""
 
     def __init__(self, *errors: Any) -> None:
         self.charges = Service()
@@ -98,7 +100,7 @@ def test_fatal_failure_takes_back_what_was_done_the_last_first(key: str, post: P
 
 @pytest.mark.parametrize("killed", [False, True], ids=["raised", "died"])
 def test_every_later_attempt_comes_to_the_same_end(killed: bool, key: str, post: Post) -> None:
-    """Nobody is asked again, and nothing is taken back twice."""
+    """No service is called again, and nothing is taken back twice."""
     trip = plays(Trip())
     first = post("/plain/", key)
     for _ in range(3):
@@ -128,7 +130,7 @@ def test_undoing_that_was_cut_off_goes_on(
             done.append("cut")
             raise error
 
-    begin_work, take_all_back = Steps._begin, Steps._take_back
+    begin_work, take_all_back = Steps._begin, Steps._undo
 
     def begin(self: Steps, work: Any) -> Any:
         if work.kind == "undo":
@@ -140,7 +142,7 @@ def test_undoing_that_was_cut_off_goes_on(
         cut(3)
 
     monkeypatch.setattr(Steps, "_begin", begin)
-    monkeypatch.setattr(Steps, "_take_back", take_back)
+    monkeypatch.setattr(Steps, "_undo", take_back)
     if ended == "raised":
         assert post("/plain/", key).status_code == 500
     else:
@@ -156,7 +158,7 @@ def test_undoing_that_was_cut_off_goes_on(
 
 
 def test_undo_that_fails_first_is_tried_again(key: str, post: Post) -> None:
-    """By the next attempt; those behind it wait for it."""
+    """By the next attempt; the undos after it wait for it."""
     trip = plays(Trip(DownError()))
     assert post("/plain/", key).status_code == 500
     assert record().error == "DownError"
@@ -170,12 +172,7 @@ def test_undo_that_fails_first_is_tried_again(key: str, post: Post) -> None:
 
 def test_undo_of_a_step_that_fails_leaves_its_rows(key: str, post: Post) -> None:
     """It is a step: rows and checkpoint, or neither."""
-    failures = [DownError()]
-
-    def half(cake: dict[str, Any]) -> None:
-        throw_away(cake)
-        if failures:
-            raise failures.pop()
+    half = fails_first(throw_away)
 
     @plays
     def act(op: Any) -> Any:
@@ -206,7 +203,7 @@ def test_undo_of_a_call_is_retried_as_the_call(key: str, post: Post) -> None:
 
 
 def test_undo_gets_the_result_as_it_was_recorded(key: str, post: Post) -> None:
-    """And its key, and nothing else, whatever the call was told."""
+    """And its key, and nothing else, whatever arguments the call had."""
     given: list[Any] = []
 
     def refund(result: Any, *, idempotency_key: str) -> None:
@@ -247,15 +244,14 @@ def test_view_may_answer_a_failure_in_its_own_words(door: str, key: str, post: P
 
 def test_view_that_died_after_the_failure_answers_in_the_same_words(key: str, post: Post) -> None:
     """Step and class of the error stand in the table."""
-    deaths = [DiedError()]
+    dies = fails_first(lambda: None, DiedError())
 
     @plays
     def act(op: Any) -> Any:
         try:
             op.step("pay", declines, fatal=FATAL)
         except OperationFailedError as error:
-            if deaths:
-                raise deaths.pop() from None
+            dies()
             return JsonResponse({"step": error.step, "error": error.error}, status=402)
 
     with pytest.raises(DiedError):
@@ -296,7 +292,7 @@ def test_view_may_go_on_after_a_failure(key: str, post: Post) -> None:
 def test_fatal_wins_over_retry(
     error: type[Exception], fatal: Any, retry: Retry | None, key: str, post: Post
 ) -> None:
-    """Never again means never: one call, whatever may be retried."""
+    """A fatal error allows one call only, whatever may be retried."""
     service = Service(error())
     plays(lambda op: op.call("charge", service, retry=retry, fatal=fatal))
     for _ in range(2):
@@ -334,12 +330,7 @@ def test_fatal_error_of_a_step_leaves_no_rows(key: str, post: Post) -> None:
 
 def test_error_that_is_not_fatal_takes_nothing_back(key: str, post: Post) -> None:
     """The next attempt goes on."""
-    failures = [DownError()]
-
-    def pay() -> str:
-        if failures:
-            raise failures.pop()
-        return "paid"
+    pay = fails_first(lambda: "paid")
 
     @plays
     def act(op: Any) -> Any:

@@ -50,7 +50,7 @@ def writing_transactions() -> int:
 
 
 def flushes() -> int:
-    """How often somebody waited until the log was on the disk."""
+    """How often a server process waited until the log was on the disk."""
     if _number("SHOW server_version_num") < 180000:
         pytest.skip("pg_stat_io counts them from PostgreSQL 18 on")
     _number("SELECT COUNT(pg_stat_force_next_flush()::text)")
@@ -61,7 +61,7 @@ def flushes() -> int:
 
 
 def least(counter: Callable[[], int], send: Send) -> int:
-    """What one request adds to a counter, without what others and full pages add."""
+    """What one request adds to a counter, without what other requests and full pages add."""
     found = []
     for _ in range(_TIMES):
         before = counter()
@@ -92,7 +92,7 @@ def replay(post: Post, key: str) -> Send:
 
 @pytest.fixture
 def conflict(replay: Send) -> Send:
-    """The key of a request that runs, whose claim stays young."""
+    """A key in progress, whose claim is never old enough to be taken over."""
     answer = ("response_status", "response_headers", "response_body", "completed_at")
     soon = UtcNow() + timedelta(hours=1)
     IdempotencyRecord.objects.update(
@@ -109,7 +109,7 @@ def test_fresh_request_logs_little_more_than_its_record(fresh: Send, bare: Send)
 
 @needs_postgresql
 def test_claim_adds_a_commit(fresh: Send, bare: Send) -> None:
-    """Its own."""
+    """The claim commits by itself."""
     assert least(writing_transactions, bare) == 1
     assert least(writing_transactions, fresh) == 2
 
@@ -187,6 +187,6 @@ def round_trips(tmp_path: Path) -> Callable[[Send], int]:
 def test_round_trips_stay_in_the_budget(
     bare: Send, fresh: Send, replay: Send, round_trips: Callable[[Send], int]
 ) -> None:
-    """BEGIN and COMMIT are some, too."""
+    """BEGIN and COMMIT count, too."""
     assert round_trips(fresh) <= round_trips(bare) + ROUND_TRIPS[connection.vendor]
     assert round_trips(replay) == 1

@@ -1,4 +1,4 @@
-"""Equal requests have equal digests, and no others."""
+"""Equal requests have equal fingerprints; different requests have different ones."""
 
 import gzip
 import json
@@ -33,7 +33,7 @@ def of(body: Any = b"", content_type: str = "application/json", path: str = "/o/
     ids=["order", "escapes"],
 )
 def test_same_json_written_differently_is_equal(one: bytes, other: bytes) -> None:
-    """The meaning counts."""
+    """JSON is compared by its meaning."""
     assert of(one) == of(other)
 
 
@@ -65,12 +65,12 @@ def test_same_json_written_differently_is_equal(one: bytes, other: bytes) -> Non
     ],
 )
 def test_other_json_is_not_equal(one: bytes, other: bytes) -> None:
-    """And what parsers disagree about is compared by its bytes."""
+    """Different values differ; JSON that parsers disagree on is compared by its bytes."""
     assert of(one) != of(other)
 
 
 def test_path_and_query_count_and_the_order_of_the_query_does_not() -> None:
-    """``?a=1&b=2`` is ``?b=2&a=1``."""
+    """``?a=1&b=2`` equals ``?b=2&a=1``."""
     assert of(path="/o/?a=1&b=2") == of(path="/o/?b=2&a=1")
     assert len({of(path="/o/"), of(path="/p/"), of(path="/o/?a=1"), of(path="/o/?a=")}) == 4
 
@@ -81,14 +81,14 @@ def _multipart(boundary: str, content: bytes = b"cake", **fields: str) -> bytes:
 
 
 def test_multipart_is_compared_by_its_fields_and_files() -> None:
-    """A new boundary is no new request; another file is."""
+    """A new boundary makes no difference, another file does."""
     assert _multipart("one") == _multipart("two")
     assert _multipart("one") != _multipart("one", content=b"pie")
     assert _multipart("one", csrfmiddlewaretoken="1") == _multipart("one", csrfmiddlewaretoken="2")
 
 
 def test_uploaded_file_can_still_be_read() -> None:
-    """The view finds it at its beginning."""
+    """The view reads the file from its beginning."""
     request = RequestFactory().post("/", {"file": SimpleUploadedFile("a.txt", b"cake")})
     fingerprint_of(request, Policy())
     (file,) = request.FILES.getlist("file")
@@ -97,7 +97,7 @@ def test_uploaded_file_can_still_be_read() -> None:
 
 @pytest.mark.parametrize("leave_out", ["csrfmiddlewaretoken", "key"])
 def test_token_and_key_of_a_form_are_left_out(leave_out: str) -> None:
-    """They change with each rendered page."""
+    """They differ on each page that is rendered."""
     digests = {
         fingerprint_of(
             RequestFactory().post("/", {"a": "1", leave_out: value}), Policy(field="key")
@@ -108,7 +108,7 @@ def test_token_and_key_of_a_form_are_left_out(leave_out: str) -> None:
 
 
 def test_large_body_is_hashed_and_put_back(settings: Settings) -> None:
-    """Beyond DATA_UPLOAD_MAX_MEMORY_SIZE the view can still stream it."""
+    """A body beyond DATA_UPLOAD_MAX_MEMORY_SIZE can still be streamed by the view."""
     body = os.urandom(300_000)
     settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 1000
     request = RequestFactory().post("/", body, content_type="application/octet-stream")
@@ -121,7 +121,7 @@ def test_large_body_is_hashed_and_put_back(settings: Settings) -> None:
 
 
 def test_ten_megabytes_of_json_are_compared_by_their_meaning(settings: Settings) -> None:
-    """Where the project lets so much in."""
+    """If the project accepts bodies of that size."""
     settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 20_000_000
     cakes = [{"name": "x" * 1000, "price": number} for number in range(10_000)]
     turned = [dict(reversed(cake.items())) for cake in cakes]
@@ -132,15 +132,15 @@ def test_ten_megabytes_of_json_are_compared_by_their_meaning(settings: Settings)
 
 
 def test_compressed_body_is_compared_by_its_bytes() -> None:
-    """Nobody unpacks it here: another compressor's work is another request."""
+    """Nothing is unpacked, so the output of another compressor is another request."""
     body = b'{"cake": "lemon"}' * 100
     packed = gzip.compress(body, mtime=0)
     assert of(packed) == of(packed)
     assert of(packed) != of(gzip.compress(body, compresslevel=1, mtime=1))
 
 
-def test_callable_replaces_the_whole() -> None:
-    """Its bytes are all that counts."""
+def test_callable_replaces_the_whole_fingerprint() -> None:
+    """Only the callable's bytes are compared."""
     policy = Policy(fingerprint=lambda request: b"same")
     factory = RequestFactory()
     assert fingerprint_of(factory.post("/a/"), policy) == fingerprint_of(

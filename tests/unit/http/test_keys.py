@@ -1,4 +1,4 @@
-"""A request's key and scope, or a named error before any query."""
+"""A request's key and scope, or an error before any query."""
 
 import uuid
 
@@ -53,7 +53,7 @@ BAD = {
 
 @pytest.mark.parametrize("header", BAD.values(), ids=BAD)
 def test_bad_header_is_refused(header: str) -> None:
-    """Nothing that two servers could read differently is a key."""
+    """What two servers could read differently is not a key."""
     with pytest.raises(KeyInvalidError):
         parse_header(header)
 
@@ -61,7 +61,7 @@ def test_bad_header_is_refused(header: str) -> None:
 @pytest.mark.parametrize("header", BAD.values(), ids=BAD)
 @pytest.mark.parametrize("door", served("/function/", "/mixin/"))
 def test_bad_header_is_a_400_without_a_query(header: str, door: str, post: Post) -> None:
-    """No database is allowed in this test, and the view does not run."""
+    """This test may not use a database, and the view does not run."""
     response = post(door, header)
     assert effects.count() == 0
     assert response.status_code == 400
@@ -77,12 +77,12 @@ def test_key_comes_from_a_callable() -> None:
 
 @pytest.mark.parametrize(("data", "key"), [({"k": "abc"}, Key("abc", from_field=True)), ({}, None)])
 def test_key_comes_from_a_form_field(data: dict[str, str], key: Key | None) -> None:
-    """Where the header is absent."""
+    """If there is no header."""
     assert read_key(RequestFactory().post("/", data), Policy(field="k")) == key
 
 
 def test_header_wins_over_the_field() -> None:
-    """One key for one request."""
+    """A request has one key."""
     request = RequestFactory().post("/", {"k": "field"}, headers={"Idempotency-Key": "header"})
     assert read_key(request, Policy(field="k")) == Key(
         "header", headers=(("Idempotency-Key", "header"),)
@@ -90,7 +90,7 @@ def test_header_wins_over_the_field() -> None:
 
 
 def test_scope_tells_callers_apart() -> None:
-    """User, credential, anyone."""
+    """A user, a credential, and an anonymous caller have different scopes."""
     request = RequestFactory().post("/", headers={"Authorization": "Bearer alice"})
     assert scope_of(request, Policy(), "k").startswith("credential:")
     request.user = User(pk=7)
@@ -101,7 +101,7 @@ def test_scope_tells_callers_apart() -> None:
 
 
 def test_users_without_a_primary_key_do_not_share_a_scope() -> None:
-    """A user made from a token alone is told apart by the token."""
+    """Users made from tokens are told apart by their tokens."""
     scopes = set()
     for token in ("alice", "bob"):
         request = RequestFactory().post("/", headers={"Authorization": f"Bearer {token}"})
@@ -111,21 +111,21 @@ def test_users_without_a_primary_key_do_not_share_a_scope() -> None:
 
 
 def test_short_key_of_an_anonymous_caller_is_refused() -> None:
-    """Nobody's key is the secret."""
+    """An anonymous caller's key is its secret, so it must be hard to guess."""
     with pytest.raises(KeyInvalidError):
         scope_of(RequestFactory().post("/"), Policy(), "k" * 15)
 
 
 @pytest.mark.parametrize("scope", ["", "s" * 256, None])
 def test_scope_callable_must_return_text(scope: object) -> None:
-    """A tenant that is None would be everybody's."""
+    """A scope of None would be shared by all callers."""
     policy = Policy(scope=lambda request: scope)  # type: ignore[arg-type, return-value]
     with pytest.raises(TypeError):
         scope_of(RequestFactory().post("/"), policy, "k")
 
 
 def test_record_id_is_a_version_5_uuid_of_scope_and_key() -> None:
-    """Scope and key cannot run into each other."""
+    """The same text split differently gives another id."""
     assert record_id("user:1", "2k") != record_id("user:12", "k")
     assert record_id("user:1", "k") == record_id("user:1", "k")
     assert (record_id("a", "b").version, record_id("a", "b").variant) == (5, uuid.RFC_4122)

@@ -1,4 +1,4 @@
-"""The pages that ``type`` points to: one for each code, with what the code really answers."""
+"""The pages that ``type`` points to: one for each code, with the response that the code gives."""
 
 import json
 import re
@@ -22,7 +22,7 @@ SHOWN = ("Content-Type", "Retry-After", "Idempotency-Key")
 
 
 def written(response: HttpResponse) -> str:
-    """A response as it stands in the pages."""
+    """A response in the format of the pages."""
     return "\n".join(
         [
             f"HTTP/1.1 {response.status_code}",
@@ -40,7 +40,7 @@ def example_in(page: str) -> str:
 
 
 def test_every_code_has_a_page_and_no_other() -> None:
-    """A page's name is its code, so that ``IDEMPOTENCY_PROBLEM_TYPE_BASE`` + code finds it."""
+    """A page is named after its code, so IDEMPOTENCY_PROBLEM_TYPE_BASE + code finds it."""
     pages = {path.stem for path in PAGES.glob("*.rst")} - {"index"}
     assert pages == set(ERRORS)
     listed = re.findall(r"^   (idempotency_\w+)$", (PAGES / "index.rst").read_text(), re.MULTILINE)
@@ -49,7 +49,7 @@ def test_every_code_has_a_page_and_no_other() -> None:
 
 @pytest.mark.parametrize("code", REFUSALS)
 def test_page_names_the_problem(code: str) -> None:
-    """Code, title, status and remedy."""
+    """It has the code, title, status and remedy."""
     page, error = (PAGES / f"{code}.rst").read_text(), ERRORS[code]
     assert page.startswith(f"{'=' * len(code)}\n{code}\n{'=' * len(code)}\n\n{error.title}\n")
     assert dict(re.findall(r"^:(\w+): (.+)$", page, re.MULTILINE)) == {
@@ -60,7 +60,7 @@ def test_page_names_the_problem(code: str) -> None:
 
 @pytest.mark.parametrize("code", REFUSALS)
 def test_example_is_what_the_code_answers(code: str, post: Post, settings: Settings) -> None:
-    """To the letter."""
+    """The example equals the real response."""
     settings.IDEMPOTENCY_PROBLEM_TYPE_BASE = BASE
     response = REFUSALS[code](post, "/function/", KEY)
     assert example_in((PAGES / f"{code}.rst").read_text()) == written(response)

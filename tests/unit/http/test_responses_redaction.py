@@ -1,4 +1,4 @@
-"""``redact``: what a project does not want in the table is not there, nor in a replay."""
+"""``redact``: what a project removes is neither stored nor replayed."""
 
 from dataclasses import replace
 from typing import Any
@@ -28,35 +28,35 @@ MASKED = "************4242"
 
 
 def masked(response: StoredResponse) -> StoredResponse:
-    """Without the card number, and without a header that only the first reply has."""
+    """Masks the card number, and removes a header that only the first reply should have."""
     headers = [(name, value) for name, value in response.headers if name != "X-Token"]
     body = (response.body or b"").replace(CARD.encode(), MASKED.encode())
     return replace(response, headers=headers, body=body)
 
 
 def shortened(response: StoredResponse) -> StoredResponse:
-    """Another length."""
+    """Returns a body of another length."""
     return replace(response, body=b"paid")
 
 
 def untouched(response: StoredResponse) -> StoredResponse:
-    """What there is may be stored."""
+    """Returns the response as it is."""
     return response
 
 
 def spoiling(response: StoredResponse) -> StoredResponse:
-    """A list can be changed in place."""
+    """Changes the list of headers in place."""
     response.headers.clear()
     return response
 
 
 def failing(response: StoredResponse) -> StoredResponse:
-    """A mistake."""
+    """Raises an error."""
     raise KeyError("card")
 
 
 def forgetful(response: StoredResponse) -> Any:
-    """Another one."""
+    """Returns nothing."""
 
 
 def pay(request: HttpRequest) -> HttpResponse:
@@ -71,7 +71,7 @@ def pay(request: HttpRequest) -> HttpResponse:
 
 
 class Pay(IdempotencyMixin, View):
-    """The same behind the other door."""
+    """The same view behind the mixin."""
 
     idempotency_redact = masked
 
@@ -80,7 +80,7 @@ class Pay(IdempotencyMixin, View):
 
 
 class Static(IdempotencyMixin, View):
-    """As static method."""
+    """The same with a static method."""
 
     idempotency_redact = staticmethod(masked)
 
@@ -90,7 +90,7 @@ class Static(IdempotencyMixin, View):
 
 @idempotent(redact=masked)
 async def apay(request: HttpRequest) -> HttpResponse:
-    """A coroutine."""
+    """The same as a coroutine."""
     return JsonResponse({"card": CARD}, status=201, headers={"X-Token": CARD})
 
 
@@ -110,14 +110,14 @@ urlpatterns = [
 
 
 def in_the_table() -> str:
-    """All that is known of the one response."""
+    """The stored headers and body of the only record."""
     record = IdempotencyRecord.objects.get()
     return f"{record.response_headers}{bytes(record.response_body or b'').decode()}"
 
 
 @pytest.mark.parametrize("door", ["/pay/", "/pay/mixin/", "/pay/static/", "/pay/async/"])
 def test_what_was_redacted_is_neither_stored_nor_replayed(door: str, key: str, post: Post) -> None:
-    """The first reply has it, in body and headers."""
+    """Only the first reply has it, in body and headers."""
     first, second = post(door, key), post(door, key)
     assert first.json()["card"] == first["X-Token"] == CARD
     assert CARD not in in_the_table()
@@ -128,23 +128,23 @@ def test_what_was_redacted_is_neither_stored_nor_replayed(door: str, key: str, p
 
 
 def test_setting_redacts_by_its_dotted_path(key: str, post: Post, settings: Settings) -> None:
-    """For all views that do not say otherwise."""
+    """For all views without the option."""
     settings.IDEMPOTENCY_REDACT = "tests.unit.http.test_responses_redaction.masked"
     post("/pay/plain/", key)
     assert MASKED in in_the_table()
     assert CARD not in in_the_table()
 
 
-def test_redacted_body_is_encoded_after_that(key: str, post: Post, settings: Settings) -> None:
-    """The project sees what its view sent."""
+def test_body_is_encoded_after_its_redaction(key: str, post: Post, settings: Settings) -> None:
+    """The project's callable gets the body as the view sent it."""
     settings.IDEMPOTENCY_BODY_CODEC = "tests.unit.codecs.test_codecs.ReversedCodec"
     post("/pay/", key)
     assert MASKED[::-1] in in_the_table()
     assert post("/pay/", key).json()["card"] == MASKED
 
 
-def test_body_of_another_length_has_its_own(key: str, post: Post) -> None:
-    """Or the replay would end too early, or never."""
+def test_redacted_body_gets_its_own_content_length(key: str, post: Post) -> None:
+    """With the old Content-Length, clients would misread the replay."""
     post("/pay/shortened/", key)
     second = post("/pay/shortened/", key)
     assert second.content == b"paid"
@@ -152,14 +152,14 @@ def test_body_of_another_length_has_its_own(key: str, post: Post) -> None:
 
 
 def test_what_is_not_redacted_stays(key: str, post: Post) -> None:
-    """Header for header."""
+    """Every header is stored, too."""
     first, second = post("/pay/untouched/", key), post("/pay/untouched/", key)
     assert dict(second.items()) == {**dict(first.items()), "Idempotent-Replayed": "true"}
     assert "Content-Length" in in_the_table()
 
 
-def test_first_reply_is_out_of_reach(key: str, post: Post) -> None:
-    """Even for a callable that changes what it was given."""
+def test_redaction_cannot_change_the_first_reply(key: str, post: Post) -> None:
+    """Even if the callable changes the response that it was given."""
     first = post("/pay/spoiling/", key)
     assert first["X-Token"] == first.json()["card"] == CARD
     assert "X-Token" not in post("/pay/spoiling/", key)
@@ -169,7 +169,7 @@ def test_first_reply_is_out_of_reach(key: str, post: Post) -> None:
 def test_redaction_that_fails_leaves_nothing(
     door: str, key: str, post: Post, atomic_requests: bool
 ) -> None:
-    """500, rolled back, and the key is free: nothing is stored that was not looked at."""
+    """500, rolled back, and the key is free: no unredacted response is stored."""
     assert post(door, key).status_code == 500
     assert effects.count() == 1
     assert not Order.objects.exists()

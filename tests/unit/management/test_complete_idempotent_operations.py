@@ -1,4 +1,4 @@
-"""``manage.py complete_idempotent_operations``: once, or until it is told to stop."""
+"""``manage.py complete_idempotent_operations``: once, or until a signal stops it."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from django_idempotency.management.commands import complete_idempotent_operation
 from django_idempotency.models import IdempotencyEnvelope, IdempotencyRecord
 from tests.concurrency.owners import in_thread
 from tests.conftest import Post
-from tests.support.stage import PAST, DownError, bake, due, outcome, plays, runs
+from tests.support.stage import PAST, DownError, bake, due, fails_first, outcome, plays, runs
 
 pytestmark = [
     pytest.mark.django_db(transaction=True, databases=["default", "other"]),
@@ -30,7 +30,7 @@ pytestmark = [
 
 @pytest.fixture(autouse=True)
 def _signals() -> Iterator[None]:
-    """The command's own are for its process."""
+    """The command's handlers of signals do not outlive the test."""
     numbers = (signal.SIGTERM, signal.SIGINT)
     before = [signal.getsignal(number) for number in numbers]
     yield
@@ -49,16 +49,9 @@ def command(*arguments: str) -> tuple[int, str, str]:
 
 
 def interrupted(post: Post, number: int, failures: int = 0, door: str = "/kept/") -> list[str]:
-    """Operations that are due, the first of which fail so often again."""
-    left = [DownError()] * (number + failures)
-
-    @plays
-    def act(op: Any) -> Any:
-        done = op.step("ride", bake)
-        if left:
-            raise left.pop()
-        return done
-
+    """Operations whose first attempts failed; so many of the next ones fail again."""
+    errors = [DownError()] * (number + failures)
+    plays(fails_first(lambda op: op.step("ride", bake), *errors))
     keys = [uuid.uuid4().hex for _ in range(number)]
     for key in keys:
         assert post(door, key).status_code == 500
@@ -102,7 +95,7 @@ def test_program_gets_the_same_facts(post: Post) -> None:
 
 
 def test_given_up_operation_is_an_error(post: Post, settings: Settings) -> None:
-    """Somebody should look at it."""
+    """The exit status says that a person has to look at it."""
     settings.IDEMPOTENCY_COMPLETER_ATTEMPTS = 1
     interrupted(post, 1, failures=1)
     due()
@@ -131,7 +124,7 @@ def test_other_database_is_completed(post: Post) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_loop_ends_after_the_operation_in_which_it_is_told_to(number: int, post: Post) -> None:
+def test_loop_ends_after_the_operation_in_which_the_signal_comes(number: int, post: Post) -> None:
     """That one is finished, and saved; the others are left to the next completer."""
     interrupted(post, 3)
     due()
@@ -147,7 +140,7 @@ def test_loop_ends_after_the_operation_in_which_it_is_told_to(number: int, post:
 
 
 def test_loop_waits_for_what_becomes_due(post: Post) -> None:
-    """It looks again, and again; told to stop while nothing is due, it stops at once."""
+    """It keeps looking; a signal while nothing is due stops it at once."""
     interrupted(post, 1)
 
     def world() -> None:

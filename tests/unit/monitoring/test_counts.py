@@ -2,8 +2,7 @@
 
 import logging
 import os
-import time
-import timeit
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -24,6 +23,7 @@ from django_idempotency.models import IdempotencyCount
 from django_idempotency.monitoring import counts
 from tests.conftest import Post
 from tests.support.live import gunicorn, uvicorn
+from tests.support.patience import until
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
 
@@ -71,12 +71,19 @@ def test_what_is_written_is_not_written_again() -> None:
     assert sorted(IdempotencyCount.objects.values_list("count", flat=True)) == [1, 1]
 
 
-def test_counting_costs_no_query_and_hardly_any_time() -> None:
-    """It is an addition; 20 microseconds would be fifty times what it takes."""
+def test_counting_costs_no_query_and_hardly_any_work() -> None:
+    """It is an addition: a few calls of functions, however much was counted before."""
+    calls: list[str] = []
     with CaptureQueriesContext(connection) as captured:
-        seconds = timeit.timeit(lambda: counts.count("replayed", "default"), number=10_000)
+        for _ in range(10_000):
+            counts.count("replayed", "default")
+        sys.setprofile(lambda frame, event, argument: calls.append(event))
+        try:
+            counts.count("replayed", "default")
+        finally:
+            sys.setprofile(None)
     assert not captured
-    assert seconds / 10_000 < 20e-6
+    assert calls.count("call") <= 10
 
 
 def test_server_s_request_writes_at_most_every_ten_seconds() -> None:
@@ -142,8 +149,12 @@ def test_locked_database_is_not_waited_for() -> None:
     with other.cursor() as cursor:
         cursor.execute("BEGIN IMMEDIATE")
     counts.count("claimed", "default")
-    assert timeit.timeit(counts.flush, number=1) < 2
+    # If the lock were waited for, this test would hang until pytest ends it.
+    with connection.cursor() as cursor:
+        cursor.execute("PRAGMA busy_timeout = 3600000")
+    counts.flush()
     assert written() == {}
+    connection.close()
     other.close()
     counts.flush()
     assert written() == {"claimed": 1}
@@ -182,6 +193,7 @@ def test_switched_off_counts_nothing(settings: Settings) -> None:
     assert written() == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("serve", [gunicorn, uvicorn])
 def test_counts_of_a_real_server_arrive(
     serve: Callable[[Path], AbstractContextManager[str]], tmp_path: Path, key: str
@@ -193,8 +205,6 @@ def test_counts_of_a_real_server_arrive(
             order = Request(f"{address}/exempt/?act=order", b"{}", headers, method="POST")
             with urlopen(order) as reply:
                 assert reply.status == 201
-        deadline = time.monotonic() + 20
-        while not written() and time.monotonic() < deadline:
-            time.sleep(0.05)
+        until(written, "the counts did not arrive")
     found = written()
     assert 1 <= found["completed"] <= found["claimed"] <= 8

@@ -1,4 +1,4 @@
-"""What is told of each request: as signals, in the log, to the metrics; it breaks nothing."""
+"""What each request reports: as signals, in the log, to the metrics. Reporting breaks nothing."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -96,7 +96,7 @@ SCENES: dict[str, tuple[Callable[[Post, str, str], Any], list[str]]] = {
 def test_each_request_tells_what_happened(
     scene: str, door: str, key: str, post: Post, events: list[Event]
 ) -> None:
-    """Once, in order, of the key it happened to."""
+    """Once, in order, with the key it happened to."""
     play, expected = SCENES[scene]
     play(post, door, key)
     assert kinds(events) == expected
@@ -213,7 +213,7 @@ def test_test_case_tells_when_its_hooks_run(key: str, post: Post, events: list[E
 def test_log_shows_a_key_only_if_asked_to(
     shown: bool, key: str, post: Post, caplog: pytest.LogCaptureFixture, settings: Settings
 ) -> None:
-    """A key of somebody who is not logged in is a secret."""
+    """The key of an anonymous caller is a secret."""
     settings.IDEMPOTENCY_LOG_KEYS = shown
     caplog.set_level(logging.DEBUG, "django_idempotency.events")
     repeated(post, "/function/", key)

@@ -106,7 +106,7 @@ def test_events_are_counted_for_hour_day_and_week() -> None:
 
 @pytest.mark.skipif(not POSTGRESQL, reason="only PostgreSQL estimates")
 def test_large_table_is_estimated() -> None:
-    """By the planner's statistics; which figures that are, they say."""
+    """From the planner's statistics; the result names the figures that are estimates."""
     make_some()
     # A value that occurs once is none of the planner's common ones.
     make(Status.RELEASED, expires_at=UtcNow() + 2 * HOUR)
@@ -124,7 +124,7 @@ def test_large_table_is_estimated() -> None:
 
 @pytest.mark.skipif(not POSTGRESQL, reason="only PostgreSQL estimates")
 def test_table_without_statistics_is_counted() -> None:
-    """Nobody has analysed it, so the database knows no shares."""
+    """It was never analysed, so the database knows no shares."""
     make_some()
     unknown = PostgreSQL.estimate.replace("s.most_common_vals::text::text[]", "NULL")
     with patch.object(module, "LARGE", -2), patch.object(PostgreSQL, "estimate", unknown):

@@ -55,7 +55,7 @@ def test_finished_operations_are_not_pending() -> None:
 
 
 def test_unfinished_operations_stand_at_their_open_step() -> None:
-    """The one recorded last, the open one, and who can finish it."""
+    """The step recorded last, the open one, and whether a completer can finish it."""
     for number, keep in enumerate((True, True, False)):
         with pytest.raises(ConnectionError):
             _order(ConnectionError, keep=keep, key=f"a-key-of-somebody-{number}")

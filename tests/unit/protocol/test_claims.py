@@ -16,7 +16,7 @@ from django_idempotency.exceptions import (
     TransitionError,
 )
 from django_idempotency.maintenance.cleanup import Sweep, clean_up
-from django_idempotency.models import TRANSITIONS, IdempotencyRecord, Status, UtcNow
+from django_idempotency.models import IdempotencyRecord, Status, UtcNow
 from django_idempotency.policy import Policy
 from django_idempotency.protocol.claims import Claim
 from django_idempotency.protocol.waiting import obtain
@@ -56,14 +56,14 @@ def other(intent: Intent) -> Intent:
 
 
 def claimed(store: Store, intent: Intent, **options: Any) -> Claim:
-    """The claim, which must be had."""
+    """The claim; the test fails without one."""
     claim = obtain(store, intent, Policy(**options))
     assert isinstance(claim, Claim)
     return claim
 
 
 def set_row(intent: Intent, **values: Any) -> None:
-    """Make the row what a test needs, without waiting for it."""
+    """Make the row what a test needs, without waiting until it becomes that."""
     assert IdempotencyRecord.objects.filter(pk=intent.id).update(**values) == 1
 
 
@@ -114,7 +114,7 @@ def test_abandoned_claim_is_taken_over(store: Store, intent: Intent) -> None:
 
 
 def test_grace_doubles_with_each_attempt(store: Store, intent: Intent) -> None:
-    """Eager duplicates would fence each other off for ever."""
+    """Otherwise eager duplicates would fence each other off for ever."""
     claimed(store, intent)
     set_row(intent, claimed_at=PAST, attempts=5)
     with pytest.raises(InProgressError):
@@ -124,7 +124,7 @@ def test_grace_doubles_with_each_attempt(store: Store, intent: Intent) -> None:
 
 
 def test_lease_decides_where_no_lock_vouches(store: Store, intent: Intent) -> None:
-    """``atomic=False``: age alone is nothing."""
+    """With ``atomic=False`` the age of a claim says nothing."""
     claimed(store, intent, atomic=False)
     set_row(intent, claimed_at=PAST)
     with pytest.raises(InProgressError):
@@ -152,7 +152,7 @@ def test_young_claim_is_left_alone_when_its_retention_is_over(store: Store, inte
 
 @pytest.mark.parametrize("other_request", [False, True])
 def test_expired_record_is_recycled(other_request: bool, store: Store, intent: Intent) -> None:
-    """Another life: any request, first attempt, nothing left of the old answer."""
+    """A new life takes any request as its first attempt; nothing is left of the old response."""
     claimed(store, intent)
     set_row(intent, **ANSWER, expires_at=PAST, created_at=LONG_AGO, attempts=3)
     claim = claimed(store, other(intent) if other_request else intent)
@@ -172,7 +172,7 @@ def test_released_record_is_claimed_again(store: Store, intent: Intent) -> None:
 
 
 def claimed_after_release(store: Store, intent: Intent) -> Claim:
-    """Release whoever owns the record and claim it for another request."""
+    """Release the record, and claim it for another request."""
     set_row(intent, status=Status.RELEASED)
     return claimed(store, other(intent))
 
@@ -205,7 +205,7 @@ def test_attempts_run_out(store: Store, intent: Intent) -> None:
 
 
 def test_attempts_run_out_by_dying(store: Store, intent: Intent) -> None:
-    """The last owner's death is told by his lock, then remembered."""
+    """The lock tells that the last owner is dead; the record remembers it."""
     claimed(store, intent, max_attempts=1)
     set_row(intent, claimed_at=PAST)
     for _ in range(2):
@@ -230,7 +230,7 @@ def test_late_release_never_overwrites_a_completed_record(store: Store, intent: 
 def test_settling_a_lost_claim_commits_nothing(
     settle: Callable[..., None], store: Store, intent: Intent
 ) -> None:
-    """Not even where COMMIT travels with it: the transaction's writes are gone."""
+    """Not even where the COMMIT travels with the statement: the writes are rolled back."""
     claim = claimed(store, intent)
 
     @transaction.atomic
@@ -275,7 +275,7 @@ def test_joined_claim_vanishes_with_its_transaction(store: Store, intent: Intent
 
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="settings of a PostgreSQL session")
 def test_joined_claim_leaves_the_settings_alone(store: Store, intent: Intent) -> None:
-    """The caller's COMMIT still flushes, and his locks wait as long as before."""
+    """The caller's COMMIT still flushes, and its locks wait as long as before."""
     with transaction.atomic(), connection.cursor() as cursor:
         claimed(store, intent)
         with pytest.raises(InProgressError):
@@ -290,7 +290,7 @@ def test_joined_claim_leaves_the_settings_alone(store: Store, intent: Intent) ->
 def test_lock_waits_as_long_as_before_in_a_session_whose_transaction_was_broken(
     store: Store,
 ) -> None:
-    """The setting belongs to the session, which goes on behind the rollback."""
+    """The setting belongs to the session, which lives on after the rollback."""
 
     def waiting_time() -> int:
         with connection.cursor() as cursor:
@@ -305,7 +305,7 @@ def test_lock_waits_as_long_as_before_in_a_session_whose_transaction_was_broken(
 
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="settings of a PostgreSQL session")
 def test_claim_without_flush_leaves_the_session_alone(store: Store, intent: Intent) -> None:
-    """They end with the one statement."""
+    """What is set for the statement ends with it."""
     claimed(store, intent)
     with connection.cursor() as cursor:
         cursor.execute(
@@ -326,20 +326,14 @@ def test_claim_without_flush_leaves_the_session_alone(store: Store, intent: Inte
 def test_database_refuses_an_inconsistent_record(
     values: dict[str, Any], store: Store, intent: Intent
 ) -> None:
-    """Constraints, whoever writes."""
+    """The constraints hold, whatever writes the row."""
     claimed(store, intent)
     with pytest.raises(IntegrityError):
         set_row(intent, **values)
 
 
-def test_every_status_has_its_transitions() -> None:
-    """None is a dead end."""
-    assert set(TRANSITIONS) == set(Status)
-    assert all(TRANSITIONS.values())
-
-
 def test_waiting_is_bounded(store: Store, intent: Intent) -> None:
-    """And ends with the same refusal."""
+    """It ends with the refusal that a request without ``wait`` gets at once."""
     claimed(store, intent, atomic=False)
     with pytest.raises(InProgressError):
         obtain(store, intent, Policy(wait=timedelta(milliseconds=120)))

@@ -1,4 +1,4 @@
-"""The helpers for users' own tests: what they do, and that each of them can fail."""
+"""The helpers for users' own tests: each works, and each can fail."""
 
 import re
 from collections.abc import Callable
@@ -48,8 +48,8 @@ def _refuse(response: Any) -> None:
     del response[MARK]
 
 
-# What a liar gets wrong in its replays, and what is said of it.
-LIES: dict[str, tuple[Callable[[Any], object], str]] = {
+# The faults that a replay can have, and what the message says.
+FAULTS: dict[str, tuple[Callable[[Any], object], str]] = {
     "body": (lambda response: setattr(response, "content", b"{}"), r"body 201 b'{\"n.*201 b'{}'"),
     "status": (lambda response: setattr(response, "status_code", 200), "status 201, then 200"),
     "header": (lambda response: response.__setitem__("Location", "/"), "location '.*', then '/'"),
@@ -60,11 +60,11 @@ LIES: dict[str, tuple[Callable[[Any], object], str]] = {
 }
 
 
-def liar(request: Any, lie: str) -> HttpResponseBase:
-    """A view that is idempotent, but for one thing."""
+def faulty(request: Any, fault: str) -> HttpResponseBase:
+    """A view that is idempotent except for one fault."""
     response: HttpResponseBase = views.function(request)
     if MARK in response:
-        LIES[lie][0](response)
+        FAULTS[fault][0](response)
     return response
 
 
@@ -77,30 +77,30 @@ def dated(request: Any) -> HttpResponseBase:
 
 
 def always_replays(request: Any) -> HttpResponseBase:
-    """A view that never says anything of its own."""
+    """A view whose every reply claims to be a replay."""
     return HttpResponse("saved", headers={MARK: "true"})
 
 
 @idempotent
-def indifferent(request: Any) -> HttpResponseBase:
+def without_effects(request: Any) -> HttpResponseBase:
     """A view without effects."""
     return HttpResponse("hello")
 
 
 @idempotent(fingerprint=lambda request: b"")
-def undiscerning(request: Any) -> HttpResponseBase:
-    """A view to which all requests with one key are the same."""
+def comparing_nothing(request: Any) -> HttpResponseBase:
+    """A view that does not tell requests with the same key apart."""
     response: HttpResponseBase = views.kitchen(request)
     return response
 
 
 urlpatterns = [
     *app_urls,
-    path("liar/<str:lie>/", liar),
+    path("faulty/<str:fault>/", faulty),
     path("dated/", dated),
     path("always-replays/", always_replays),
-    path("indifferent/", indifferent),
-    path("undiscerning/", undiscerning),
+    path("without_effects/", without_effects),
+    path("comparing_nothing/", comparing_nothing),
 ]
 
 
@@ -110,12 +110,12 @@ def posting(url: str, data: Any = None) -> Callable[[dict[str, str]], Any]:
 
 
 def keys() -> list[str]:
-    """Those of all records, the oldest first."""
+    """The keys of all records, the oldest first."""
     return [*IdempotencyRecord.objects.order_by("created_at").values_list("key", flat=True)]
 
 
 class _InTestCases:
-    """What users write, in both kinds of test case."""
+    """Tests as users write them, for both kinds of test case."""
 
     client: Any
     client_class: Any = IdempotencyClient
@@ -139,7 +139,7 @@ class _InTestCases:
         assert response.json()["nonce"] == Order.objects.get().nonce
 
     def test_unprotected_view_fails(self) -> None:
-        """In any kind of transaction."""
+        """In both kinds of test case."""
         with pytest.raises(AssertionError, match="ran the view again"):
             assert_idempotent(posting("/bare/"), effects=Order.objects.count)
 
@@ -152,7 +152,7 @@ class _InTestCases:
 
     @protection_off()
     def test_switched_off_runs_twice(self) -> None:
-        """As the decorator of a method."""
+        """With the decorator on a method."""
         self.client.post("/function/", JSON)
         assert_not_replayed(self.client.repeat())
         assert Order.objects.count() == effects.count() == 2
@@ -162,7 +162,7 @@ class InTestCase(_InTestCases, TestCase):
     """Everything joins the test's own transaction."""
 
     async def test_repeat_is_awaited(self) -> None:
-        """The async client's."""
+        """By the asynchronous client."""
         client = IdempotencyAsyncClient()
         assert_not_replayed(await client.post("/function/", JSON))
         assert_replayed(await client.repeat())
@@ -182,57 +182,57 @@ class InTestCase(_InTestCases, TestCase):
 
 
 class InTransactionTestCase(_InTestCases, TransactionTestCase):
-    """Real transactions."""
+    """Every test has real transactions."""
 
 
 @protection_off()
 class SwitchedOff(TestCase):
-    """The decorator of a whole test case."""
+    """The decorator on a whole test case."""
 
     databases = "__all__"
 
     def test_key_is_not_required(self) -> None:
-        """Nor does one count."""
+        """A missing key is accepted, and a repeated key runs twice."""
         assert self.client.post("/required/").status_code == 201
 
 
-@pytest.mark.parametrize("lie", LIES)
-def test_liar_is_found_out(lie: str) -> None:
-    """Each thing a replay can get wrong has a message of its own."""
-    with pytest.raises(AssertionError, match=LIES[lie][1]):
-        assert_idempotent(posting(f"/liar/{lie}/"), effects=Order.objects.count)
+@pytest.mark.parametrize("fault", FAULTS)
+def test_fault_is_found_out(fault: str) -> None:
+    """Each fault of a replay has a message of its own."""
+    with pytest.raises(AssertionError, match=FAULTS[fault][1]):
+        assert_idempotent(posting(f"/faulty/{fault}/"), effects=Order.objects.count)
 
 
-@pytest.mark.parametrize("lie", sorted(LIES.keys() - {"effect"}))
-def test_liar_is_found_out_by_its_replies(lie: str) -> None:
-    """Without a count of effects, too."""
+@pytest.mark.parametrize("fault", sorted(FAULTS.keys() - {"effect"}))
+def test_fault_is_found_out_by_its_replies(fault: str) -> None:
+    """Even if no effects are counted."""
     with pytest.raises(AssertionError):
-        assert_idempotent(posting(f"/liar/{lie}/"))
+        assert_idempotent(posting(f"/faulty/{fault}/"))
 
 
-def test_later_repeat_counts_as_well() -> None:
-    """A view that goes wrong at the third call."""
+def test_later_repeat_is_checked_as_well() -> None:
+    """A view that fails at the third call is found out."""
     urls = iter(["/function/", "/function/", "/bare/"])
     with pytest.raises(AssertionError, match="ran the view again"):
         assert_idempotent(lambda headers: posting(next(urls))(headers), times=3)
     assert next(urls, None) is None
 
 
-def test_other_moment_is_no_difference() -> None:
+def test_another_date_is_no_difference() -> None:
     """Servers date each reply."""
     assert_idempotent(posting("/dated/"))
 
 
 def test_header_of_each_request_may_be_ignored() -> None:
-    """Such as the one of a middleware that counts requests."""
-    assert_idempotent(posting("/liar/header/"), ignore_headers=["LOCATION"])
+    """For example the header of a middleware that counts requests."""
+    assert_idempotent(posting("/faulty/header/"), ignore_headers=["LOCATION"])
 
 
 @pytest.mark.parametrize(
     ("url", "message"),
     [
         ("/always-replays/", "The first request, with a fresh key, got a replay: 200 b'saved'"),
-        ("/indifferent/", "had no effect: effects() went from 0 to 0, and the reply was 200"),
+        ("/without_effects/", "had no effect: effects() went from 0 to 0, and the reply was 200"),
         ("/function/?act=unauthorized", "effects() went from 1 to 2, and the reply was 401"),
     ],
 )
@@ -243,13 +243,13 @@ def test_wrong_view_fails_with_a_clear_message(url: str, message: str) -> None:
 
 
 def test_reply_that_frees_its_key_is_named() -> None:
-    """A test that posts nonsense gets no outcome to replay."""
+    """A request that is invalid has no outcome to replay, and the message says so."""
     with pytest.raises(AssertionError, match=r"first reply was 401 .* frees the key"):
         assert_idempotent(posting("/function/?act=unauthorized"))
 
 
 def test_call_without_the_headers_fails() -> None:
-    """The message asks whether they were sent."""
+    """The message asks whether the headers were sent."""
     with pytest.raises(AssertionError, match=r"does call.. send the headers"):
         assert_idempotent(lambda headers: Client().post("/function/"))
 
@@ -264,7 +264,7 @@ def test_call_that_sends_another_request_fails() -> None:
 @pytest.mark.parametrize(
     ("other", "message"),
     [
-        (posting("/undiscerning/", {"cake": "cherry"}), "key was not refused: 201"),
+        (posting("/comparing_nothing/", {"cake": "cherry"}), "key was not refused: 201"),
         (lambda headers: Client().post("/function/"), "key ran the view: .* from 1 to 2"),
     ],
     ids=["replayed", "run"],
@@ -272,11 +272,13 @@ def test_call_that_sends_another_request_fails() -> None:
 def test_other_request_that_is_not_refused_fails(other: Any, message: str) -> None:
     """It must be neither run nor answered with the wrong reply."""
     with pytest.raises(AssertionError, match=message):
-        assert_idempotent(posting("/undiscerning/", JSON), effects=Order.objects.count, other=other)
+        assert_idempotent(
+            posting("/comparing_nothing/", JSON), effects=Order.objects.count, other=other
+        )
 
 
-def test_once_is_not_enough() -> None:
-    """It would prove nothing."""
+def test_one_call_is_not_enough() -> None:
+    """A single call would prove nothing."""
     with pytest.raises(ValueError, match="2 or more"):
         assert_idempotent(posting("/function/"), times=1)
 
@@ -285,19 +287,19 @@ def test_once_is_not_enough() -> None:
     "act", ["order", "latin", "binary", "no_content", "redirect", "page", "file"]
 )
 def test_every_kind_of_response_passes(act: str) -> None:
-    """A file's body is still there for the test."""
+    """The test can still read a file's body afterwards."""
     response = assert_idempotent(posting(f"/function/?act={act}"), effects=effects.count)
     assert response.getvalue() or act in ("no_content", "redirect")
 
 
 def test_body_too_large_to_keep_passes(settings: Settings) -> None:
-    """Its replay has none, and says so."""
+    """The replay has no body, and says so."""
     settings.IDEMPOTENCY_MAX_RESPONSE_BYTES = 10
     assert_idempotent(posting("/function/"), effects=effects.count)
 
 
 def test_async_calls_are_awaited() -> None:
-    """From a sync test; the count may be a coroutine as well."""
+    """From a synchronous test; ``effects`` may be a coroutine function as well."""
     client = IdempotencyAsyncClient()
     assert_idempotent(
         lambda headers: client.post("/function/", JSON, headers=headers),
@@ -308,7 +310,7 @@ def test_async_calls_are_awaited() -> None:
 
 
 def test_unprotected_view_fails_the_async_client() -> None:
-    """Awaited or not, the promise is the same."""
+    """The assertion fails for coroutines as it does for functions."""
     client = IdempotencyAsyncClient()
     with pytest.raises(AssertionError, match="ran the view again"):
         assert_idempotent(
@@ -318,13 +320,13 @@ def test_unprotected_view_fails_the_async_client() -> None:
 
 @pytest.mark.django_db(transaction=True, databases=["default", "other"])
 def test_other_libraries_responses_pass(live_server: LiveServer) -> None:
-    """Over a real connection, where each reply has a Date of its own."""
+    """Over a real connection, where each reply has its own Date."""
     url = f"{live_server.url}/exempt/"
     assert_idempotent(lambda headers: httpx.post(url, headers=headers), effects=effects.count)
 
 
 def test_reply_of_its_own_is_no_replay() -> None:
-    """The message shows how it begins."""
+    """The message shows how the reply begins."""
     response = Client().post("/function/?act=binary")
     with pytest.raises(AssertionError, match=r"no replay, .*: 200 b'\\x00\\x01.*'\.\.\.$"):
         assert_replayed(response)
@@ -341,7 +343,7 @@ def test_long_body_is_cut_in_messages() -> None:
 
 
 def test_replay_is_no_reply_of_its_own() -> None:
-    """The message shows it."""
+    """The message shows the reply."""
     response = Client().post("/always-replays/")
     with pytest.raises(AssertionError, match=r"a replay, and .*: 200 b'saved'$"):
         assert_not_replayed(response)
@@ -349,7 +351,7 @@ def test_replay_is_no_reply_of_its_own() -> None:
 
 
 def test_stream_is_not_read_for_a_message() -> None:
-    """It may have no end."""
+    """A stream may never end."""
     response = Client().post("/function/?act=file")
     with pytest.raises(AssertionError, match="200, a stream"):
         assert_replayed(response)
@@ -357,7 +359,7 @@ def test_stream_is_not_read_for_a_message() -> None:
 
 
 def test_client_sends_a_fresh_key_each_time() -> None:
-    """And remembers the last."""
+    """It remembers the last key."""
     client = IdempotencyClient()
     client.post("/function/", JSON)
     client.post("/function/", JSON)
@@ -368,8 +370,8 @@ def test_client_sends_a_fresh_key_each_time() -> None:
 
 
 @pytest.mark.parametrize("method", ["get", "put"])
-def test_client_sends_no_key_where_none_counts(method: str) -> None:
-    """There is nothing to repeat, then."""
+def test_client_sends_no_key_with_an_uncovered_method(method: str) -> None:
+    """Then there is nothing to repeat."""
     client = IdempotencyClient()
     getattr(client, method)("/function/")
     assert client.last_key == ""
@@ -388,7 +390,7 @@ def test_client_sends_no_key_where_none_counts(method: str) -> None:
     ids=["header", "wsgi", "client-header", "client-wsgi"],
 )
 def test_given_key_is_left_alone(made: Any, given: Any) -> None:
-    """However it is given."""
+    """In every way to give one."""
     client = IdempotencyClient(**made)
     client.post("/function/", JSON, **given)
     assert keys() == ["k" * 16] == [client.last_key]
@@ -404,7 +406,7 @@ def test_given_key_may_be_repeated_whatever_the_method() -> None:
 
 
 def test_repeat_sends_the_same_bytes() -> None:
-    """Those of a file, too; the request that a redirect led to is not repeated."""
+    """Those of a file, too; a request that followed a redirect is not repeated."""
     client = IdempotencyClient()
     data = {"file": BytesIO(b"recipe"), "cake": "lemon"}
     client.post("/function/?act=redirect", data, follow=True)
@@ -419,7 +421,7 @@ def test_repeat_sends_the_same_bytes() -> None:
 )
 @pytest.mark.parametrize("client_class", [IdempotencyClient, Client])
 def test_settings_reach_clients_and_assertions(client_class: type[Client]) -> None:
-    """The first of several header names, with a client of ours as with Django's."""
+    """The first of several header names is used by our clients and with Django's."""
     client = client_class()
     assert list(fresh_headers()) == ["X-Request-Key"]
     assert_idempotent(
@@ -429,7 +431,7 @@ def test_settings_reach_clients_and_assertions(client_class: type[Client]) -> No
 
 @override_settings(IDEMPOTENCY_METHODS=["PUT"])
 def test_client_sends_keys_with_the_project_s_methods() -> None:
-    """And with no others."""
+    """It sends no keys with others."""
     client = IdempotencyClient()
     client.put("/function/")
     assert keys() == [client.last_key]
@@ -440,7 +442,7 @@ def test_client_sends_keys_with_the_project_s_methods() -> None:
 
 @pytest.mark.parametrize("name", ["idempotency-key", "Idempotency_Key"])
 def test_async_client_leaves_a_given_key_alone(name: str) -> None:
-    """As header of a request, or of the client."""
+    """The key may be a header of the request or of the client."""
     client = IdempotencyAsyncClient(headers={name: "k" * 16})
     assert_idempotent(lambda headers: client.post("/function/", headers=headers))
     assert client.last_key != "k" * 16
@@ -452,7 +454,7 @@ def test_async_client_leaves_a_given_key_alone(name: str) -> None:
 @pytest.mark.drf
 @pytest.mark.parametrize("format", ["json", "multipart"])
 def test_client_of_rest_framework_does_the_same(format: str) -> None:
-    """Its formats are its own."""
+    """In REST framework's formats."""
     client = testing.IdempotencyAPIClient()
     assert_not_replayed(client.post("/mixin/", JSON, format=format))
     assert_replayed(client.repeat())
@@ -466,8 +468,8 @@ def test_client_of_rest_framework_does_the_same(format: str) -> None:
         assert_idempotent(lambda headers: client.post("/viewset/free/", headers=headers))
 
 
-def test_all_times_move_by_the_same(key: str, post: Post) -> None:
-    """And nothing else changes."""
+def test_all_times_move_by_the_same_amount(key: str, post: Post) -> None:
+    """Nothing else changes."""
     post("/function/", key)
     before: Any = IdempotencyRecord.objects.values().get()
     record = age_record(key, timedelta(days=400, microseconds=7))
@@ -479,7 +481,7 @@ def test_all_times_move_by_the_same(key: str, post: Post) -> None:
 
 
 def test_unfinished_record_can_be_aged(key: str, post: Post) -> None:
-    """A time it does not have yet stays unknown."""
+    """A time that is NULL stays NULL."""
     post("/function/", key, act="unauthorized")
     assert age_record(key, timedelta(days=1)).completed_at is None
 
@@ -488,7 +490,7 @@ def test_unfinished_record_can_be_aged(key: str, post: Post) -> None:
 def test_retention_is_over_when_a_record_is_old_enough(
     key: str, post: Post, hours: int, orders: int
 ) -> None:
-    """Its key may then carry another request."""
+    """Then its key may carry another request."""
     post("/function/", key)
     age_record(IdempotencyRecord.objects.get(), timedelta(hours=hours))
     post("/function/", key)
@@ -499,7 +501,7 @@ def test_retention_is_over_when_a_record_is_old_enough(
 def test_lease_is_over_when_a_record_is_old_enough(
     key: str, post: Post, seconds: int, status: int
 ) -> None:
-    """A duplicate of a dead worker's request then takes over."""
+    """Then a duplicate of a dead worker's request takes over."""
     post("/plainly/", key, act="unauthorized")
     IdempotencyRecord.objects.update(status=Status.IN_PROGRESS)
     age_record(key, timedelta(seconds=seconds))
@@ -509,7 +511,7 @@ def test_lease_is_over_when_a_record_is_old_enough(
 
 
 def test_records_are_aged_by_filter(post: Post) -> None:
-    """The number says how many matched."""
+    """The result says how many matched."""
     for name in ("a", "b", "c"):
         post("/function/", name * 16)
     assert age_records(timedelta(days=2), key__in=["a" * 16, "b" * 16, "x"]) == 2
@@ -519,7 +521,7 @@ def test_records_are_aged_by_filter(post: Post) -> None:
 
 
 def test_records_of_another_database_are_aged(settings: Settings, key: str, post: Post) -> None:
-    """Where the option ``using`` has put them."""
+    """With the option ``using``."""
     settings.IDEMPOTENCY_USING = "other"
     post("/function/", key)
     assert age_records(timedelta(days=2)) == 0
@@ -529,7 +531,7 @@ def test_records_of_another_database_are_aged(settings: Settings, key: str, post
 
 
 def test_key_without_a_record_is_not_aged(key: str, post: Post) -> None:
-    """Nor is one that says too little."""
+    """Nor is a key that several callers have used."""
     with pytest.raises(IdempotencyRecord.DoesNotExist):
         age_record(key, timedelta(1))
     for name in "ab":
@@ -539,14 +541,14 @@ def test_key_without_a_record_is_not_aged(key: str, post: Post) -> None:
 
 
 def test_documentation_names_every_helper() -> None:
-    """Each in the code's own spelling."""
+    """In the code's own spelling."""
     page = (Path(__file__).parents[3] / "docs" / "testing.rst").read_text()
     named = set(re.findall(r"``(\w+)", page))
     assert {*testing.__all__, "IdempotencyAPIClient"} <= named
 
 
 def test_protection_is_off_inside_only(key: str, post: Post) -> None:
-    """Two orders inside, one more outside; no record and no required key inside."""
+    """Two orders inside the block, one outside; inside, no record and no required key."""
     with protection_off():
         assert [post("/function/", key).status_code for _ in "12"] == [201, 201]
         assert post("/required/").status_code == 201

@@ -1,4 +1,4 @@
-"""What a person found out about a step, recorded while nobody runs its operation."""
+"""A person records how a step ended, unless its operation is running."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ from django.test import Client
 from pytest_django import Settings
 
 from django_idempotency.maintenance import resolutions
-from django_idempotency.maintenance.resolutions import IN_DOUBT, Doubt, Settled
+from django_idempotency.maintenance.resolutions import IN_DOUBT, Doubt, Resolved
 from django_idempotency.models import IdempotencyRecord, IdempotencyStep, Status, StepStatus
 from django_idempotency.policy import Policy
 from django_idempotency.protocol.claims import Claim
@@ -33,8 +33,8 @@ from . import (
     left,
     made,
     page_of,
+    resolve,
     running,
-    settle,
     step_of,
     told,
 )
@@ -51,7 +51,7 @@ NO_JSON = "Enter a valid JSON."
 
 
 def in_doubt(post: Post, key: str, service: Service) -> IdempotencyStep:
-    """A payment that is made at most once, of an operation that bakes after it."""
+    """A payment that is made at most once, in an operation that bakes after it."""
 
     @plays
     def act(op: Any) -> Any:
@@ -62,14 +62,14 @@ def in_doubt(post: Post, key: str, service: Service) -> IdempotencyStep:
     return stage.step("charge")
 
 
-def refused(why: Settled) -> str:
-    """What she is told."""
+def refused(why: Resolved) -> str:
+    """The message of a refusal."""
     return f"Nothing was done. {why.reason}"
 
 
 @contextmanager
 def held(record: IdempotencyRecord) -> Iterator[None]:
-    """Somebody else's transaction has the record."""
+    """Another connection's transaction locks the record."""
     other = connection.copy()
     other.set_autocommit(False)
     with other.cursor() as cursor:
@@ -81,12 +81,12 @@ def held(record: IdempotencyRecord) -> Iterator[None]:
     other.close()
 
 
-def test_what_was_done_is_never_made_again(admin: Client, post: Post, key: str) -> None:
-    """The next attempt goes on after it, with what she wrote."""
+def test_step_recorded_as_done_never_runs_again(admin: Client, post: Post, key: str) -> None:
+    """The next attempt continues after it, with the output that was entered."""
     service = Service((DownError(),))
     step = in_doubt(post, key, service)
     assert step.status == StepStatus.UNKNOWN
-    response = settle(admin, step, "done", '{"id": "ch_7", "ö": [1.5, null]}')
+    response = resolve(admin, step, "done", '{"id": "ch_7", "ö": [1.5, null]}')
     assert told(response) == [DONE]
     assert response.redirect_chain[-1][0] == page_of(step.record)
     assert "A person said so." in response.content.decode()
@@ -96,11 +96,11 @@ def test_what_was_done_is_never_made_again(admin: Client, post: Post, key: str) 
     assert runs("bake lemon") == 1
 
 
-def test_what_was_not_done_is_made_again(admin: Client, post: Post, key: str) -> None:
+def test_step_recorded_as_not_done_runs_again(admin: Client, post: Post, key: str) -> None:
     """Once, with the same downstream key."""
     service = Service(DownError())
     step = in_doubt(post, key, service)
-    assert told(settle(admin, step, "not_done")) == [NOT_DONE]
+    assert told(resolve(admin, step, "not_done")) == [NOT_DONE]
     decide(admin, step.record, "complete")
     assert stage.record().status == Status.COMPLETED
     assert len(service.keys) == 2
@@ -111,9 +111,9 @@ def test_what_was_not_done_is_made_again(admin: Client, post: Post, key: str) ->
 
 @pytest.mark.parametrize("decision", ["done", "not_done"])
 def test_decision_is_in_the_log(decision: str) -> None:
-    """Who, which step, and what she said of it."""
+    """With the user, the step and the decision."""
     step = step_of(left(), "charge 100 %s")
-    settle(client_of("view_idempotencyrecord", "complete"), step, decision, "1")
+    resolve(client_of("view_idempotencyrecord", "complete"), step, decision, "1")
     entry = LogEntry.objects.get()
     assert entry.user.username == "staff_view_idempotencyrecord_complete"
     assert entry.object_id == str(step.record.pk)
@@ -122,10 +122,10 @@ def test_decision_is_in_the_log(decision: str) -> None:
 
 
 @pytest.mark.parametrize("decision", ["done", "not_done"])
-def test_nothing_is_done_before_she_is_sure(admin: Client, decision: str) -> None:
-    """The page names the step and what follows."""
+def test_nothing_is_done_before_the_confirmation(admin: Client, decision: str) -> None:
+    """The page names the step and the consequences."""
     step = step_of(left(), error="ReadTimeout")
-    response = settle(admin, step, decision, post=None)
+    response = resolve(admin, step, decision, post=None)
     page = response.content.decode()
     assert "<code>charge</code>" in page
     assert "ReadTimeout" in page
@@ -141,9 +141,9 @@ def test_nothing_is_done_before_she_is_sure(admin: Client, decision: str) -> Non
     [(None, b"null"), ("", b"null"), (" ", b"null"), (' {"a" : 1}\n', b'{"a":1}'), ("0", b"0")],
 )
 def test_output_is_recorded_as_json(admin: Client, written: str | None, output: bytes) -> None:
-    """Nothing stands for null, as where a function returns nothing."""
+    """An empty field means null, as for a function that returns nothing."""
     step = step_of(left())
-    settle(admin, step, "done", written)
+    resolve(admin, step, "done", written)
     step.refresh_from_db()
     assert step.output is not None
     assert (step.status, bytes(step.output)) == (StepStatus.COMPLETED, output)
@@ -152,10 +152,10 @@ def test_output_is_recorded_as_json(admin: Client, written: str | None, output: 
 
 
 def test_output_goes_through_the_codecs(admin: Client, settings: Settings) -> None:
-    """As a recorded one does."""
+    """As the output of a step does."""
     settings.IDEMPOTENCY_BODY_CODEC = "gzip"
     step = step_of(left())
-    settle(admin, step, "done", f'"{"cake" * 200}"')
+    resolve(admin, step, "done", f'"{"cake" * 200}"')
     step.refresh_from_db()
     assert step.codec == "gzip"
     assert "cake" * 200 in admin.get(page_of(step.record) + "?outputs=1").content.decode()
@@ -176,10 +176,10 @@ def test_output_goes_through_the_codecs(admin: Client, settings: Settings) -> No
 def test_what_is_no_output_is_refused(
     admin: Client, settings: Settings, written: str, words: str
 ) -> None:
-    """Beside the field, which keeps what she wrote."""
+    """The message is beside the field, which keeps the text."""
     settings.IDEMPOTENCY_MAX_STEP_BYTES = 1024
     step = step_of(left())
-    response = settle(admin, step, "done", written)
+    response = resolve(admin, step, "done", written)
     assert response.status_code == 200
     assert words in response.content.decode()
     assert "<textarea" in response.content.decode()
@@ -188,21 +188,21 @@ def test_what_is_no_output_is_refused(
 
 
 def test_second_click_changes_nothing(admin: Client) -> None:
-    """Nor does the other button of a page that is out of date."""
+    """Nor does the other button of an outdated page."""
     step = step_of(left())
-    settle(admin, step, "done", "1")
+    resolve(admin, step, "done", "1")
     for decision in ("done", "not_done"):
-        assert told(settle(admin, step, decision, "2")) == [refused(Settled.CERTAIN)]
+        assert told(resolve(admin, step, decision, "2")) == [refused(Resolved.CERTAIN)]
     step.refresh_from_db()
     assert step.output is not None
     assert bytes(step.output) == b"1"
     assert len(entries()) == 1
 
 
-def test_step_that_was_run_again_is_another_question(admin: Client) -> None:
-    """The page was about an earlier run."""
+def test_step_that_ran_again_is_left(admin: Client) -> None:
+    """The page had shown an earlier run."""
     step = step_of(left(), attempt=2)
-    assert told(settle(admin, step, "done", attempt=1)) == [refused(Settled.CERTAIN)]
+    assert told(resolve(admin, step, "done", attempt=1)) == [refused(Resolved.CERTAIN)]
     assert IdempotencyStep.objects.get().status == StepStatus.UNKNOWN
 
 
@@ -210,7 +210,7 @@ def test_step_that_was_run_again_is_another_question(admin: Client) -> None:
 def test_step_that_is_not_in_doubt_is_left(admin: Client, status: StepStatus) -> None:
     """Its own record says how it ended."""
     step = step_of(left(), status=status)
-    assert told(settle(admin, step, "done")) == [refused(Settled.CERTAIN)]
+    assert told(resolve(admin, step, "done")) == [refused(Resolved.CERTAIN)]
     assert IdempotencyStep.objects.get().status == status
 
 
@@ -220,42 +220,42 @@ def test_step_that_is_not_in_doubt_is_left(admin: Client, status: StepStatus) ->
     ids=["other", "word", "empty", "long", "undecided"],
 )
 def test_form_that_makes_no_sense_changes_nothing(admin: Client, changes: dict[str, str]) -> None:
-    """It was none of ours."""
+    """None of our pages has sent it."""
     step = step_of(left())
     seen = {"step": step.pk, "attempt": step.attempt, "decision": "done"}
-    assert told(decide(admin, step.record, "settle", **seen | changes)) == [refused(Settled.GONE)]
+    assert told(decide(admin, step.record, "resolve", **seen | changes)) == [refused(Resolved.GONE)]
     assert IdempotencyStep.objects.get().status == StepStatus.UNKNOWN
 
 
 def test_step_of_another_record_is_left(admin: Client) -> None:
-    """The address names one record, the form a step of another."""
+    """The URL names one record, the form a step of another."""
     step, other = step_of(left("a")), left("b")
     step.record = other
-    assert told(settle(admin, step, "done")) == [refused(Settled.GONE)]
+    assert told(resolve(admin, step, "done")) == [refused(Resolved.GONE)]
 
 
-def test_trusted_owner_keeps_his_step(admin: Client) -> None:
-    """His lease has not ended, and he may come to its end."""
+def test_trusted_owner_keeps_its_step(admin: Client) -> None:
+    """Its lease has not ended, so it may still finish the step."""
     record = running(atomic=False, lease_expires_at=LATER)
     step = step_of(record, status=StepStatus.STARTED)
-    assert told(settle(admin, step, "not_done")) == [refused(Settled.RUNNING)]
+    assert told(resolve(admin, step, "not_done")) == [refused(Resolved.RUNNING)]
     assert IdempotencyStep.objects.get().status == StepStatus.STARTED
     assert IdempotencyRecord.objects.get().status == Status.IN_PROGRESS
     assert entries() == []
 
 
 def test_finished_operation_is_left(admin: Client) -> None:
-    """Nobody reads the step any more."""
+    """The step is not read any more."""
     step = step_of(made())
-    assert told(settle(admin, step, "done")) == [refused(Settled.FINISHED)]
+    assert told(resolve(admin, step, "done")) == [refused(Resolved.FINISHED)]
 
 
 @pytest.mark.usefixtures("atomic_requests")
 def test_dead_owner_is_fenced_off(admin: Client) -> None:
-    """Should he come back, he can neither record nor answer."""
+    """If it comes back, it can neither record a step nor answer."""
     record = abandoned()
     step = step_of(record, status=StepStatus.STARTED)
-    assert told(settle(admin, step, "not_done")) == [NOT_DONE]
+    assert told(resolve(admin, step, "not_done")) == [NOT_DONE]
     step.refresh_from_db()
     assert step.status == StepStatus.RETRYING
     record.refresh_from_db()
@@ -264,43 +264,43 @@ def test_dead_owner_is_fenced_off(admin: Client) -> None:
 
 
 @pytest.mark.parametrize("make", [left, abandoned])
-def test_record_that_somebody_holds_is_left(admin: Client, make: Any) -> None:
-    """He is about to run it, or records a step just now."""
+def test_locked_record_is_left(admin: Client, make: Any) -> None:
+    """The transaction that holds the lock may be running the step."""
     step = step_of(make())
-    # Django writes down what it shows for the first time, and SQLite has one lock.
+    # The admin's first page writes to the database, and SQLite has one write lock.
     admin.get(page_of(step.record))
     with held(step.record):
-        assert told(settle(admin, step, "done")) == [refused(Settled.RUNNING)]
+        assert told(resolve(admin, step, "done")) == [refused(Resolved.RUNNING)]
     assert IdempotencyStep.objects.get().status == StepStatus.UNKNOWN
 
 
 @pytest.mark.parametrize("make", [left, abandoned])
 def test_claim_that_comes_first_wins(admin: Client, make: Any) -> None:
-    """Between the look at the record and the lock on it."""
+    """A claim between reading the record and locking it."""
     step = step_of(make())
     seen = Upkeep("default").read(step.record.pk)
     intent = Intent(step.record.pk, "user:1", "key", b"f" * 32, "POST", "/orders/")
     assert isinstance(obtain(Store("default"), intent, Policy(atomic=False)), Claim)
     with mock.patch.object(Upkeep, "read", return_value=seen):
-        assert told(settle(admin, step, "done")) == [refused(Settled.RUNNING)]
+        assert told(resolve(admin, step, "done")) == [refused(Resolved.RUNNING)]
     assert IdempotencyStep.objects.get().status == StepStatus.UNKNOWN
     assert IdempotencyRecord.objects.get().status == Status.IN_PROGRESS
 
 
 def test_step_that_vanished_frees_no_key() -> None:
-    """The owner is not released for nothing."""
+    """The owner's claim is not released without a decision."""
     step = step_of(abandoned(), status=StepStatus.STARTED)
     doubt = Doubt(step.record.pk, step.pk, step.attempt)
     IdempotencyStep.objects.update(attempt=2)
-    assert resolutions.settle(Upkeep("default"), doubt, output=b"1") is Settled.CERTAIN
+    assert resolutions.resolve(Upkeep("default"), doubt, output=b"1") is Resolved.CERTAIN
     IdempotencyStep.objects.all().delete()
-    assert resolutions.settle(Upkeep("default"), doubt, output=b"1") is Settled.GONE
+    assert resolutions.resolve(Upkeep("default"), doubt, output=b"1") is Resolved.GONE
     assert IdempotencyRecord.objects.get().status == Status.IN_PROGRESS
 
 
-def test_steps_of_another_database_are_settled_there(admin: Client, settings: Settings) -> None:
-    """Where the router keeps them."""
+def test_steps_of_another_database_are_resolved_there(admin: Client, settings: Settings) -> None:
+    """In the database that the router chooses."""
     settings.DATABASE_ROUTERS = ["tests.unit.admin.routers.Apart"]
     step = step_of(left())
-    settle(admin, step, "done", "1")
+    resolve(admin, step, "done", "1")
     assert IdempotencyStep.objects.using("other").get().status == StepStatus.COMPLETED

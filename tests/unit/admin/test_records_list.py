@@ -22,14 +22,14 @@ PAST, SOON = NOW - timedelta(hours=2), NOW + timedelta(minutes=30)
 
 
 def keys(client: Client, **query: str) -> list[str]:
-    """Those of the records on a page, in order."""
+    """The keys of the records on a page, in order."""
     response: Any = client.get(LIST, query)
     assert response.status_code == 200, response.headers
     return [record.key for record in response.context["cl"].result_list]
 
 
 def statements(client: Client, url: str = LIST) -> list[str]:
-    """What a page asks the database."""
+    """The statements that a page needs."""
     with CaptureQueriesContext(connection) as captured:
         assert client.get(url).status_code == 200
     return [query["sql"] for query in captured]
@@ -47,7 +47,7 @@ def various() -> None:
 
 @pytest.mark.usefixtures("various")
 def test_list_opens_with_five_queries_and_no_body() -> None:
-    """Session, user, two for permissions, and one for the records."""
+    """One for the session, one for the user, two for permissions, one for the records."""
     client = client_of("view_idempotencyrecord", "expire")
     asked = statements(client)
     assert len(asked) <= 5
@@ -75,7 +75,7 @@ def test_list_shows_status_age_and_size(admin: Client) -> None:
 
 
 def test_omitted_body_is_named(admin: Client) -> None:
-    """It was larger than the limit."""
+    """A body larger than the limit was not stored."""
     made(response_body=None)
     assert ">omitted<" in admin.get(LIST).content.decode()
 
@@ -102,7 +102,7 @@ def test_erased_record_leads_to_its_page(admin: Client) -> None:
     ],
 )  # fmt: skip
 def test_filter_finds(admin: Client, query: dict[str, str], found: set[str]) -> None:
-    """Status, what the clock makes of it, atomic, and a range of time."""
+    """By status, by standing, by atomic, and by a range of time."""
     assert set(keys(admin, **query)) == found
 
 
@@ -124,7 +124,7 @@ def test_every_link_of_a_filter_opens(admin: Client) -> None:
 def test_url_that_makes_no_sense_leads_to_the_whole_list(
     admin: Client, query: dict[str, str]
 ) -> None:
-    """As the admin does it everywhere."""
+    """As everywhere in the admin."""
     response: Any = admin.get(LIST, query)
     assert (response.status_code, response["Location"]) == (302, f"{LIST}?e=1")
 
@@ -144,12 +144,12 @@ def test_url_that_makes_no_sense_leads_to_the_whole_list(
     ],
 )
 def test_search_finds(admin: Client, term: str, found: list[str] | None) -> None:
-    """A key, a scope and a key, the beginning of a path; None stands for all."""
+    """A key, a scope and a key, the beginning of a path; None stands for all records."""
     assert len(keys(admin, q=term)) == 5 if found is None else keys(admin, q=term) == found
 
 
 def test_uuid_is_an_id_or_a_key(admin: Client) -> None:
-    """Most clients make theirs so."""
+    """Most clients use UUIDs as keys."""
     key = "0b54ad3e-9c43-4a21-8a0c-5e3d7d1f1f10"
     record = made(key)
     assert keys(admin, q=str(record.pk)) == [key]
@@ -168,7 +168,7 @@ def test_scope_and_key_are_found_by_the_primary_key(admin: Client) -> None:
 def test_key_alone_is_looked_for_within_bounds(
     admin: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Among the last ones, or the last ones before the end of a chosen time."""
+    """Among the records that expire last, or last before the end of the chosen time."""
     monkeypatch.setattr(search, "WINDOW", 3)
     times = [NOW + timedelta(hours=hour) for hour in range(6)]
     for hour, when in enumerate(times):
@@ -190,7 +190,7 @@ def _walk(client: Client, direction: str, url: str) -> list[list[str]]:
 
 
 def test_pages_lead_to_the_end_and_back(admin: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each record is on one page, those that expire at the same moment, too."""
+    """Each record is on one page, even if several expire at the same moment."""
     monkeypatch.setattr(IdempotencyRecordAdmin, "list_per_page", 3)
     for number in range(8):
         made(f"key-{number}", expires_at=NOW + timedelta(hours=number // 4))
@@ -208,7 +208,7 @@ def test_pages_lead_to_the_end_and_back(admin: Client, monkeypatch: pytest.Monke
 def test_later_page_neither_counts_nor_skips(
     admin: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It begins behind the record before it, and the filters stay."""
+    """It begins after the last record of the page before, and keeps the filters."""
     monkeypatch.setattr(IdempotencyRecordAdmin, "list_per_page", 2)
     for number in range(5):
         made(f"key-{number}")
@@ -226,8 +226,8 @@ def test_later_page_neither_counts_nor_skips(
     )
 
 
-def test_order_is_not_for_the_url_to_say(admin: Client) -> None:
-    """A million rows are not sorted because somebody asks for it."""
+def test_url_cannot_change_the_order(admin: Client) -> None:
+    """A URL must not make the database sort a million rows."""
     made("a", expires_at=SOON)
     made("b", expires_at=PAST)
     assert keys(admin, o="1") == ["a", "b"]

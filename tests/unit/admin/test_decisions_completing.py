@@ -1,4 +1,4 @@
-"""The completer at the press of a button: asked first, told what came of it, and logged."""
+"""The completer at the press of a button: confirmed first, its result reported, and logged."""
 
 import threading
 from datetime import UTC, datetime, timedelta
@@ -32,18 +32,18 @@ NOTHING = "There is nothing to finish any more."
 
 @pytest.fixture
 def admin(admin: Client) -> Client:
-    """A superuser's client, to whom the errors of other requests are no concern."""
+    """A superuser's client that does not raise the errors of the view."""
     admin.raise_request_exception = False
     return admin
 
 
 def press(client: Client, record: IdempotencyRecord, **data: Any) -> Any:
-    """The button, and yes."""
+    """Press the button, and confirm."""
     return decide(client, record, "complete", **data)
 
 
 def flaky(op: Any) -> Any:
-    """Bakes, and is let down until its third attempt."""
+    """Bakes once, and fails until the third attempt."""
     cake = op.step("bake", stage.bake)
     if op.attempt < 3:
         raise DownError
@@ -51,14 +51,14 @@ def flaky(op: Any) -> Any:
 
 
 def second_time(op: Any) -> Any:
-    """Is let down once, and bakes then."""
+    """Fails in the first attempt, and bakes in the second."""
     if op.attempt == 1:
         raise DownError
     return stage.bake()
 
 
 def declined() -> None:
-    """A step that is refused for good."""
+    """A step that fails for good."""
     raise DeclinedError
 
 
@@ -85,7 +85,7 @@ def test_operation_is_finished(admin: Client, post: Post, key: str) -> None:
 
 @pytest.mark.usefixtures("atomic_requests")
 def test_calls_are_made_outside_of_any_transaction(admin: Client, post: Post, key: str) -> None:
-    """The admin's own does not surround the view, whatever ATOMIC_REQUESTS says."""
+    """The admin has no transaction around the view, whatever ATOMIC_REQUESTS is."""
     service = Service(DownError())
     record = unfinished(post, key, lambda op: op.call("charge", service))
     assert told(press(admin, record)) == [FINISHED]
@@ -94,7 +94,7 @@ def test_calls_are_made_outside_of_any_transaction(admin: Client, post: Post, ke
 
 
 def test_second_click_finds_nothing_to_do(admin: Client, post: Post, key: str) -> None:
-    """The form is sent twice, and runs once."""
+    """The form is sent twice, and the operation runs once."""
     record = unfinished(post, key, second_time)
     press(admin, record)
     assert told(press(admin, record)) == [NOTHING]
@@ -102,8 +102,8 @@ def test_second_click_finds_nothing_to_do(admin: Client, post: Post, key: str) -
     assert entries() == ["Ran the completer."]
 
 
-def test_second_click_at_the_same_time_is_sent_away(admin: Client, post: Post, key: str) -> None:
-    """The first still runs."""
+def test_second_click_at_the_same_time_is_refused(admin: Client, post: Post, key: str) -> None:
+    """While the first is still running."""
     answers: list[list[str]] = []
 
     def click() -> None:
@@ -126,8 +126,8 @@ def test_second_click_at_the_same_time_is_sent_away(admin: Client, post: Post, k
     assert runs("bake lemon") == 1
 
 
-def test_nothing_is_done_before_she_is_sure(admin: Client, post: Post, key: str) -> None:
-    """The page names the record and what follows; a GET leads back."""
+def test_nothing_is_done_before_the_confirmation(admin: Client, post: Post, key: str) -> None:
+    """The page names the record and the consequences; a GET redirects to the record."""
     record = unfinished(post, key)
     response = press(admin, record, post=None)
     assert response.status_code == 200
@@ -141,16 +141,16 @@ def test_nothing_is_done_before_she_is_sure(admin: Client, post: Post, key: str)
 
 @pytest.mark.parametrize("permission", ["release", "expire", "view_response"])
 def test_other_permissions_do_not_help(post: Post, key: str, permission: str) -> None:
-    """Nor does the right one without the one to look."""
+    """Nor does the right permission without the one to view records."""
     record = unfinished(post, key)
     for client in (client_of("view_idempotencyrecord", permission), client_of("complete")):
         assert decide(client, record, "complete").status_code == 403
-        assert decide(client, record, "settle", decision="done").status_code == 403
+        assert decide(client, record, "resolve", decision="done").status_code == 403
     assert stage.envelope().tries == 0
 
 
 def test_permission_lets_it_run(post: Post, key: str) -> None:
-    """And the log says who it was."""
+    """The log says which user it was."""
     record = unfinished(post, key)
     client = client_of("view_idempotencyrecord", "complete")
     client.raise_request_exception = False
@@ -170,7 +170,7 @@ def test_permission_lets_it_run(post: Post, key: str) -> None:
     ],
     ids=["refused", "failed", "pending"],
 )
-def test_she_is_told_what_came_of_it(
+def test_result_is_reported(
     admin: Client, post: Post, key: str, act: stage.Act, message: str
 ) -> None:
     """In words."""
@@ -180,8 +180,8 @@ def test_she_is_told_what_came_of_it(
     assert message in text
 
 
-def test_operation_of_somebody_who_is_gone_is_given_up(admin: Client, post: Post, key: str) -> None:
-    """Nobody acts in his name any more."""
+def test_operation_of_a_deleted_user_is_given_up(admin: Client, post: Post, key: str) -> None:
+    """A view never runs for a user who does not exist any more."""
     record = unfinished(post, key)
     IdempotencyEnvelope.objects.update(user_id="4711")
     (text,) = told(press(admin, record))
@@ -190,14 +190,14 @@ def test_operation_of_somebody_who_is_gone_is_given_up(admin: Client, post: Post
 
 
 def test_given_up_operation_can_be_taken_up(admin: Client, post: Post, key: str) -> None:
-    """That is what a person is for."""
+    """A person may try again after the cause is gone."""
     record = unfinished(post, key, second_time)
     IdempotencyEnvelope.objects.update(due_at=None)
     assert told(press(admin, record)) == [FINISHED]
 
 
 def test_running_operation_is_left_alone(admin: Client, post: Post, key: str) -> None:
-    """By its lease."""
+    """Because its lease is not over."""
     record = unfinished(post, key)
     IdempotencyRecord.objects.update(status=Status.IN_PROGRESS, lease_expires_at=LATER)
     assert told(press(admin, record)) == [BUSY]
@@ -205,13 +205,13 @@ def test_running_operation_is_left_alone(admin: Client, post: Post, key: str) ->
 
 
 def test_record_without_a_stored_request_says_so(admin: Client) -> None:
-    """There is nothing to make once more, and nothing to log."""
+    """There is no request to repeat, and nothing to log."""
     assert told(decide(admin, left(), "complete")) == [NOTHING]
     assert entries() == []
 
 
 def test_unknown_record_leads_to_the_index(admin: Client) -> None:
-    """As the admin does it everywhere."""
+    """As everywhere in the admin."""
     record = left()
     url = page_of(record).replace("change", "complete")
     record.delete()
@@ -219,8 +219,10 @@ def test_unknown_record_leads_to_the_index(admin: Client) -> None:
     assert response.redirect_chain[-1][0] == "/admin/"
 
 
-def test_what_the_other_request_set_for_itself_is_gone(admin: Client, post: Post, key: str) -> None:
-    """Language and time zone of the person's own page stay."""
+def test_language_and_time_zone_of_the_other_request_are_reset(
+    admin: Client, post: Post, key: str
+) -> None:
+    """Language and time zone of the admin's page stay."""
 
     def act(op: Any) -> Any:
         if op.attempt == 1:
@@ -236,10 +238,10 @@ def test_what_the_other_request_set_for_itself_is_gone(admin: Client, post: Post
         assert timezone.get_current_timezone_name() == "Europe/Paris"
 
 
-def test_addresses_of_the_other_request_are_gone(
+def test_urls_of_the_other_request_are_reset(
     admin: Client, post: Post, key: str, settings: Settings
 ) -> None:
-    """The admin may have some that the rest of the project does not know."""
+    """The admin may have URLs that the rest of the project does not have."""
     page = page_of(unfinished(post, key, second_time))
     settings.MIDDLEWARE = [*settings.MIDDLEWARE, "tests.unit.admin.urls.of_its_own"]
     settings.ROOT_URLCONF = "tests.support.stage"
@@ -251,7 +253,7 @@ def test_addresses_of_the_other_request_are_gone(
 def test_records_of_another_database_are_completed_there(
     admin: Client, post: Post, key: str, settings: Settings
 ) -> None:
-    """Where the router keeps them."""
+    """In the database that the router chooses."""
     settings.DATABASE_ROUTERS = ["tests.unit.admin.routers.Apart"]
     plays(second_time)
     post("/kept/", key)

@@ -1,4 +1,4 @@
-"""The page of one record: its timeline, its response as plain text, who may have the key next."""
+"""The page of one record: its timeline, its response as text, and who may use the key next."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -30,7 +30,7 @@ def moments(client: Client, record: Any) -> list[tuple[str, str, bool]]:
 
 
 def test_timeline_of_a_completed_record(admin: Client) -> None:
-    """What was, and what is to come."""
+    """The past and the future."""
     vouched = "A row lock vouches for the claim."
     assert moments(admin, made(attempts=2)) == [
         ("First request", "POST /orders/", True),
@@ -42,7 +42,7 @@ def test_timeline_of_a_completed_record(admin: Client) -> None:
 
 
 def test_timeline_of_a_released_record(admin: Client) -> None:
-    """The release follows its claim; when, nobody wrote down."""
+    """The release comes after its claim; its time is not stored."""
     record = released(error="ValueError")
     assert ("Release", "ValueError", True) in moments(admin, record)
     page = admin.get(page_of(record)).content.decode()
@@ -64,12 +64,12 @@ def test_timeline_of_a_released_record(admin: Client) -> None:
     ids=["completed", "expired", "released", "not-atomic", "running", "stale", "leased"],
 )  # fmt: skip
 def test_page_says_who_may_have_the_key_next(admin: Client, record: Any, words: str) -> None:
-    """And when."""
+    """And from when."""
     assert words in admin.get(page_of(record())).content.decode()
 
 
 def test_body_is_escaped(admin: Client) -> None:
-    """Headers, too: what a view answered does nothing here."""
+    """The headers, too: nothing runs that a view has answered."""
     record = made(
         response_headers=[["X-Evil", "<script>alert(1)</script>"]],
         response_body=b"<script>alert(2)</script>",
@@ -82,19 +82,19 @@ def test_body_is_escaped(admin: Client) -> None:
 
 
 def test_headers_and_body_are_shown_on_demand(admin: Client) -> None:
-    """The body indented, for it says that it is JSON."""
+    """The body is indented, because its Content-Type is JSON."""
     page = admin.get(page_of(made()) + "?response=1").content.decode()
     assert "X-Oven" in page
     assert "{\n  &quot;cake&quot;: &quot;lemon&quot;\n}" in page
 
 
 def test_page_without_a_response_shows_none(admin: Client) -> None:
-    """Whoever asks."""
+    """Not even if the URL asks for it."""
     assert "None is stored." in admin.get(page_of(running()) + "?response=1").content.decode()
 
 
 def test_page_of_an_unknown_record_leads_to_the_index(admin: Client) -> None:
-    """As the admin does it everywhere."""
+    """As everywhere in the admin."""
     record = made()
     record.delete()
     assert admin.get(page_of(record)).status_code == 302
@@ -110,7 +110,7 @@ def test_page_of_an_unknown_record_leads_to_the_index(admin: Client) -> None:
     ids=["completed", "in-progress", "expired"],
 )
 def test_page_has_the_button_that_fits(admin: Client, record: Any, action: str) -> None:
-    """It asks first."""
+    """It leads to the confirmation."""
     page = admin.get(page_of(record())).content.decode()
     assert f'name="action" value="{action}"' in page
     assert page.count('name="action"') == 1
@@ -134,14 +134,14 @@ def test_page_has_the_button_that_fits(admin: Client, record: Any, action: str) 
     ids=["json", "broken-json", "deep-json", "text", "empty", "omitted", "binary", "escapes"],
 )  # fmt: skip
 def test_body_is_shown_as(stored: StoredResponse, note: str, text: str) -> None:
-    """Text that a person can read, or the head of what is none."""
+    """As readable text, or as the beginning of binary data."""
     body = body_of(stored)
     assert (str(body.note), body.text) == (note, text)
     assert body.size == (None if stored.body is None else len(stored.body))
 
 
 def test_long_bodies_are_cut() -> None:
-    """Text and bytes; the size is the whole one's."""
+    """Text and bytes; the size is that of the whole body."""
     for data in (b"a" * 200_000, b"\0" * 1000):
         body = body_of(StoredResponse(200, [], data))
         assert body.is_cut

@@ -32,18 +32,18 @@ def done(record: IdempotencyRecord, name: str, **changes: Any) -> None:
 
 
 def read(client: Client, record: IdempotencyRecord, query: str = "") -> str:
-    """The record's page."""
+    """The HTML of the record's page."""
     return client.get(page_of(record) + query).content.decode()
 
 
 def titles(client: Client, record: IdempotencyRecord) -> list[str]:
-    """What the timeline tells, in its order; of steps their names."""
+    """The titles of the timeline in order; for steps, their names."""
     response: Any = client.get(page_of(record))
     return [m.step.name if m.step else str(m.title) for m in response.context["timeline"]]
 
 
 def test_timeline_tells_the_steps_of_an_attempt(admin: Client) -> None:
-    """Between its claim and its release, each in the order of their last runs."""
+    """Between its claim and its release, in the order of their last runs."""
     record = left()
     step_of(record, "mail")
     done(record, "charge")
@@ -53,7 +53,7 @@ def test_timeline_tells_the_steps_of_an_attempt(admin: Client) -> None:
 
 
 def test_step_says_how_it_stands(admin: Client) -> None:
-    """Kind, status, runs, how long the last one took, and its error."""
+    """Kind, status, number of runs, duration of the last one, and its error."""
     record = left()
     done(record, "bake", kind=StepKind.STEP)
     step_of(record, "courier", status=StepStatus.RETRYING, attempt=4, error="ConnectionError")
@@ -79,7 +79,7 @@ def test_step_says_how_it_stands(admin: Client) -> None:
     ids=["backwards", "short", "seconds", "minutes"],
 )
 def test_duration_has_the_unit_that_fits(admin: Client, took: timedelta, words: str) -> None:
-    """A clock that went back is no reason for a minus."""
+    """A clock that went back does not give a negative duration."""
     record = left()
     done(record, "charge", started_at=NOW - timedelta(hours=1) - took,
          completed_at=NOW - timedelta(hours=1))  # fmt: skip
@@ -87,7 +87,7 @@ def test_duration_has_the_unit_that_fits(admin: Client, took: timedelta, words: 
 
 
 def test_outputs_are_for_those_who_may_see_responses() -> None:
-    """On demand, and the log says who looked."""
+    """On demand, and the log says which user looked."""
     record = left()
     done(record, "charge")
     assert client_of(VIEW, "complete").get(page_of(record) + "?outputs=1").status_code == 403
@@ -100,7 +100,7 @@ def test_outputs_are_for_those_who_may_see_responses() -> None:
 
 
 def test_outputs_of_no_step_are_not_logged(admin: Client) -> None:
-    """Nobody saw anything."""
+    """The user has seen none."""
     record = left()
     step_of(record)
     assert "?outputs=1" not in read(admin, record, "?outputs=1")
@@ -108,7 +108,7 @@ def test_outputs_of_no_step_are_not_logged(admin: Client) -> None:
 
 
 def test_output_is_decoded(admin: Client, settings: Settings) -> None:
-    """Or said to be what nobody can read."""
+    """Or said to be encoded by a codec that is not there."""
     settings.IDEMPOTENCY_BODY_CODEC = "gzip"
     output, codec = codecs.encode(json.dumps("cake" * 400).encode())
     record = left()
@@ -121,7 +121,7 @@ def test_output_is_decoded(admin: Client, settings: Settings) -> None:
 
 
 def test_long_output_is_cut(admin: Client) -> None:
-    """An operation may have many of them."""
+    """An operation may have many outputs."""
     record = left()
     done(record, "charge", output=json.dumps("a" * 50_000).encode())
     page = read(admin, record, "?outputs=1")
@@ -130,7 +130,7 @@ def test_long_output_is_cut(admin: Client) -> None:
 
 
 def test_step_is_escaped(admin: Client) -> None:
-    """What a view named or returned does nothing here."""
+    """Nothing runs that a view has named or returned."""
     record = left()
     done(record, "<script>1</script>", output=b'"<script>2</script>"', error="<script>3</script>")
     page = read(admin, record, "?outputs=1")
@@ -139,7 +139,7 @@ def test_step_is_escaped(admin: Client) -> None:
 
 
 def test_many_steps_are_cut(admin: Client) -> None:
-    """The latest are shown, by as many queries as one."""
+    """The latest are shown, by as many queries as one step needs."""
     record = left()
     for number in range(103):
         step_of(record, f"pack[{number}]", started_at=NOW - timedelta(seconds=200 - number))
@@ -151,7 +151,7 @@ def test_many_steps_are_cut(admin: Client) -> None:
 
 
 def test_page_costs_one_query_more() -> None:
-    """Session, user, two for permissions, record with its stored request, steps; no output."""
+    """Session, user, two for permissions, record with stored request, steps; no output is read."""
     record = left()
     done(record, "charge")
     stored_for(record)
@@ -168,14 +168,14 @@ def test_page_costs_one_query_more() -> None:
 
 @pytest.mark.parametrize("mark", ["begun", "step charge"])
 def test_mark_of_the_protocol_is_no_error(admin: Client, mark: str) -> None:
-    """In progress, the column has another meaning."""
+    """While a record is in progress, the column has another meaning."""
     page = read(admin, running(error=mark, atomic=False))
     assert mark not in page
     assert "Last error" not in page
 
 
 def test_stored_request_is_described(admin: Client) -> None:
-    """When it is due, how often it was tried, by whom it was sent; never what is in it."""
+    """When it is due, how often it was tried, and for which user; never its contents."""
     record = left()
     stored_for(record, error="DownError")
     page = read(admin, record)
@@ -205,7 +205,7 @@ def test_given_up_operation_says_so(admin: Client) -> None:
 
 
 def test_accepted_operation_is_not_stale(admin: Client) -> None:
-    """Nobody has begun to run it, so nobody left it."""
+    """It waits for its first attempt, so no attempt has left it."""
     record = abandoned(attempts=0)
     stored_for(record)
     assert titles(admin, record)[:2] == ["First request", "Accepted"]
@@ -217,8 +217,8 @@ def test_accepted_operation_is_not_stale(admin: Client) -> None:
     assert listed.context["cl"].result_list == []
 
 
-def test_step_in_doubt_has_buttons_for_who_may_decide() -> None:
-    """The others read that nobody knows."""
+def test_step_in_doubt_has_buttons_for_users_who_may_decide() -> None:
+    """Other users only read that its outcome is unknown."""
     record = left()
     step_of(record)
     page = read(client_of(VIEW, "complete"), record)
@@ -242,7 +242,7 @@ def test_step_in_doubt_has_buttons_for_who_may_decide() -> None:
 def test_only_a_step_in_doubt_has_buttons(
     admin: Client, status: StepStatus, record: Any, is_over: bool
 ) -> None:
-    """Begun or unknown, and nobody runs its operation."""
+    """One that is started or unknown, in an operation that does not run."""
     owner = record()
     step_of(owner, status=status)
     in_doubt = is_over and status in (StepStatus.STARTED, StepStatus.UNKNOWN)
@@ -260,8 +260,8 @@ def test_only_a_step_in_doubt_has_buttons(
     ],
     ids=["released", "stale", "running"],
 )  # fmt: skip
-def test_completer_has_a_button_where_nobody_runs(make: Any, has_button: bool) -> None:
-    """And where there is something to go on with, for who may."""
+def test_completer_has_a_button_unless_the_operation_runs(make: Any, has_button: bool) -> None:
+    """And where there is a stored request, for users with the permission."""
     owner, allowed = make(), client_of(VIEW, "complete")
     assert "Run the completer" not in read(allowed, owner)
     stored_for(owner)
@@ -269,8 +269,8 @@ def test_completer_has_a_button_where_nobody_runs(make: Any, has_button: bool) -
     assert "Run the completer" not in read(client_of(VIEW), owner)
 
 
-def test_next_with_a_key_whose_steps_are_recorded_is_the_same_request(admin: Client) -> None:
-    """Elsewhere a key that is free takes any."""
+def test_key_with_recorded_steps_is_kept_for_the_same_request(admin: Client) -> None:
+    """Without steps, a free key takes any request."""
     record = left(atomic=True)
     assert "runs at once, whatever it asks" in read(admin, record)
     done(record, "charge")
@@ -281,7 +281,7 @@ def test_next_with_a_key_whose_steps_are_recorded_is_the_same_request(admin: Cli
 def test_list_is_narrowed_to_stored_requests(
     admin: Client, standing: str, found: list[str]
 ) -> None:
-    """Those a completer finishes, and those it has given up."""
+    """To those that a completer will finish, or to those that it has given up."""
     stored_for(left("waits"))
     stored_for(left("over"), due_at=None)
     left("without")
@@ -291,7 +291,7 @@ def test_list_is_narrowed_to_stored_requests(
 
 
 def test_list_needs_no_query_for_stored_requests() -> None:
-    """Session, user, two for permissions, and one for the records; their content stays there."""
+    """Five queries as for other lists, and the contents of the requests are not read."""
     for number in range(3):
         stored_for(left(f"key-{number}"))
     client = client_of(VIEW)
