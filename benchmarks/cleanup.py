@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from benchmarks import harness, servers
-from benchmarks.clients import SteadyOrders
+from benchmarks.clients import Client, SteadyOrders
 from benchmarks.environments import run
 from benchmarks.tables import fill
 from tests.support.servers import ServerUnavailableError
@@ -28,20 +28,14 @@ OPTIONS = {
 NOTHING = ("--older-than", "9999d")
 
 
-def fill_table(rows: int, expired: int) -> None:
-    """Make the database of this process anew, and fill its table."""
-    from benchmarks.sites.caller import Site
-
-    Site().ask(str(uuid.uuid4()))
-    fill("default", rows, expired)
-
-
 def sweep(rows: int, expired: int) -> str:
     """Fill the database of this process, and clean up, with no other client; says how fast."""
+    from benchmarks.sites.caller import Site
     from django_idempotency.maintenance.cleanup import Sweep, clean_up
     from django_idempotency.storage.upkeep import Upkeep
 
-    fill_table(rows, expired)
+    Site().ask(str(uuid.uuid4()))
+    fill("default", rows, expired)
     store, times, sizes = Upkeep("default"), [time.perf_counter()], list[int]()
 
     def progress(deleted: int) -> None:
@@ -107,10 +101,13 @@ def measure(
     print(f"{rows:,} records, {expired:,} expired; no other client")
     sweeps(rows, expired)
     print(f"on PostgreSQL, beside {rate} orders a second, gunicorn 2 x 8")
-    with servers.database("postgresql", OPTIONS["postgresql"]) as address:
-        servers.apart(fill_table, address, rows, expired)
-        with servers.site("ours", address, threads=8, prepared=True) as site:
-            lost = beside_orders(site, rate, seconds)
+    with (
+        servers.database("postgresql", OPTIONS["postgresql"]) as address,
+        servers.site("ours", address, threads=8) as site,
+    ):
+        Client(site.url).post("/plain/order/", uuid.uuid4().hex)
+        servers.apart(fill, address, "default", rows, expired)
+        lost = beside_orders(site, rate, seconds)
     return harness.Outcome(is_right=not lost)
 
 

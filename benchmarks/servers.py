@@ -95,24 +95,16 @@ class Site:
 
 @contextmanager
 def site(
-    name: str,
-    address: str,
-    *,
-    workers: int = 2,
-    threads: int = 4,
-    prepared: bool = False,
-    **others: str,
+    name: str, address: str, *, workers: int = 2, threads: int = 4, **others: str
 ) -> Iterator[Site]:
-    """The site of a contestant behind gunicorn, on a PostgreSQL, with empty tables.
+    """The site of a contestant behind gunicorn, with empty tables on a PostgreSQL.
 
-    ``prepared`` says that its tables are there, and stay as they are; ``others`` are more variables
-    of its environment. Raises UnusableError.
+    ``others`` are more variables of its environment. Raises UnusableError.
     """
     contestant = CONTESTANTS[name]
     python = python_of(contestant)
     own = variables(contestant, address) | others
-    if not prepared:
-        run(python, "-m", "benchmarks.sites.prepare", **own)
+    run(python, "-m", "benchmarks.sites.prepare", **own)
     port = free_port()
     command = [
         *(str(python), "-m", "gunicorn", "benchmarks.sites.wsgi:application"),
