@@ -113,6 +113,10 @@ migrations: $(VENV)/.shop ## write the migrations that the models ask for
 	@$(MANAGE) makemigrations
 	@DJANGO_SETTINGS_MODULE=testproject.provider.settings $(MANAGE) makemigrations provider
 
+.PHONY: sql
+sql: $(VENV)/.dev ## write the files that show every SQL statement of the app
+	@$(BIN)/python -m tests.unit.storage.golden
+
 .PHONY: messages
 messages: $(VENV)/.shop ## update and compile the translations (needs gettext)
 	@cd django_idempotency && ../$(BIN)/python -P -m django makemessages --all --no-wrap \

@@ -67,7 +67,10 @@ class Requests:
 
     def _flushing(self) -> float:
         own = self._texts
-        flushed = {"claim_unflushed": own.claim, "prepared_unflushed": own.prepared}
+        flushed = {
+            "claim_unflushed": own.claim,
+            "claim_prepared_unflushed": own.claim_prepared,
+        }
         with patch.multiple(own, **flushed):
             return self._ask(str(uuid.uuid4()))
 

@@ -12,7 +12,7 @@ from asgiref.sync import async_to_sync, iscoroutinefunction, sync_to_async
 from django.http import HttpRequest
 
 from .durable.checkpoints import Checkpoints
-from .durable.definitions import Errors, Function, RetryPolicy, Work, names_of
+from .durable.definitions import Definition, Errors, Function, RetryPolicy, names_of
 from .durable.steps import Block, Steps, downstream_key
 from .http.responses import Verdict
 from .models import StepKind
@@ -27,7 +27,7 @@ def _plain(function: Function) -> Function:
 
 
 def _nothing() -> None:
-    """What a step runs whose work stands in a block."""
+    """The function of a step whose work is done in a ``with`` block."""
 
 
 class Operation:
@@ -55,7 +55,7 @@ class Operation:
         #: 1 for the first attempt; attempts that answered without an outcome do not count.
         self.attempt = claim.terms.attempts if claim else 1
         self.wish: Verdict | None = None
-        # Most operations have no steps.
+        # What steps need is made when the first one is asked for: most operations have none.
         self._using = using
         self._claim = claim
         self._inside = inside
@@ -92,7 +92,7 @@ class Operation:
         return downstream_key(self.intent, name)
 
     def heartbeat(self) -> None:
-        """The claim is trusted for another lease; every step and call does as much by itself.
+        """The lease is renewed; every step and call renews it, too.
 
         Raises TransitionError when the claim was lost, which becomes a 409.
         """
@@ -122,7 +122,7 @@ class Operation:
         JSON, ValueError for a name that was used, and what the function raises.
         """
         return self._steps.step(
-            Work(
+            Definition(
                 names=names_of(name, key, aliases),
                 kind=StepKind.STEP,
                 function=_plain(function),
@@ -145,7 +145,7 @@ class Operation:
                     step.result = Ride.objects.create(...).pk
         """
         names = names_of(name, key, aliases)
-        return self._steps.block(Work(names=names, kind=StepKind.STEP, function=_nothing))
+        return self._steps.block(Definition(names=names, kind=StepKind.STEP, function=_nothing))
 
     def call(
         self,
@@ -184,7 +184,7 @@ class Operation:
         if at_most_once and retry:
             raise ValueError("a call that is made at most once has no retry")
         return self._steps.call(
-            Work(
+            Definition(
                 names=names_of(name, key, aliases),
                 kind=StepKind.CALL,
                 function=_plain(function),

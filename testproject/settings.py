@@ -7,6 +7,7 @@
 ``SHOP_PROVIDER_URL``     where payments, courier and mail are (``http://127.0.0.1:8001``)
 ``SHOP_CALL_SECONDS``     how long the shop waits for an answer from there (``3``)
 ``SHOP_LEASE_SECONDS``    how long a delivery that nobody works at is left alone (``10``)
+``SHOP_GATES``            the folder of the gates at which a worker can be stopped (none)
 ``SHOP_REDIS``            the URL of a Redis: replays are answered from there (none)
 ``SHOP_ATOMIC_REQUESTS``  ``1``: Django wraps every view in a transaction
 ``SHOP_DEBUG``            ``1``: Django's error pages
@@ -129,6 +130,7 @@ SPECTACULAR_SETTINGS = {
 
 SHOP_KITCHEN_LOG = os.environ.get("SHOP_KITCHEN_LOG", str(_VAR / "kitchen.log"))
 SHOP_BAKE_SECONDS = float(os.environ.get("SHOP_BAKE_SECONDS", "0"))
+SHOP_GATES = os.environ.get("SHOP_GATES", "")
 SHOP_CALL_SECONDS = float(os.environ.get("SHOP_CALL_SECONDS", "3"))
 SHOP_LEASE_SECONDS = float(os.environ.get("SHOP_LEASE_SECONDS", "10"))
 SHOP_PROVIDER_URL = os.environ.get("SHOP_PROVIDER_URL", "http://127.0.0.1:8001")

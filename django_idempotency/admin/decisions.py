@@ -4,8 +4,7 @@ Each decision is confirmed first and written into the admin's log; a refusal say
 """
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +18,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.defaultfilters import filesizeformat
 from django.template.response import TemplateResponse
-from django.urls import get_urlconf, path, set_urlconf
-from django.utils import timezone, translation
+from django.urls import path
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
@@ -123,17 +121,6 @@ class OutputForm(forms.Form):
             raise ValidationError(text) from error
 
 
-@contextmanager
-def _another_request() -> Iterator[None]:
-    """The thread's URLs, language and time zone are restored after the block."""
-    urls, zone = get_urlconf(), timezone.get_current_timezone()
-    with translation.override(translation.get_language()), timezone.override(zone):
-        try:
-            yield
-        finally:
-            set_urlconf(urls)
-
-
 def _ask(
     model_admin: "ModelAdmin[Any]",
     request: HttpRequest,
@@ -163,8 +150,7 @@ def complete(
     if envelope_of(record) is not None:
         # Logged first, because the worker may be killed for taking too long.
         model_admin.log_change(request, record, str(COMPLETE.entry))
-        with _another_request():
-            completed = completer.complete(_alias(record), record.pk)
+        completed = completer.complete(_alias(record), record.pk)
     level, text = _RESULTS[completed.completion]
     error = f" ({completed.error})" if completed.error else ""
     return _answered(model_admin, request, record, level, f"{text}{error}")

@@ -1,7 +1,6 @@
-"""How bodies lie in the table: as they were sent, compressed, encrypted, or both.
+"""How bodies are stored: as they were sent, compressed, encrypted, or both.
 
-Each body is stored with the names of the codecs that encoded it, so the setting may change at any
-time.
+A body is stored with the names of its codecs, so the setting may change at any time.
 """
 
 import functools
@@ -22,12 +21,12 @@ SHIPPED = {
 }
 _NAME = re.compile(r"[a-z0-9._-]+")
 _BETWEEN_NAMES = "+"
-# What the column holds.
+# The length of the column.
 _LONGEST_NAMES = 32
 
 
 class Codec(Protocol):
-    """One way to write a body; a project's own is a class that is called without arguments.
+    """One way to store a body; a project's own is a class that is called without arguments.
 
     A body that ``encode`` returns unchanged is stored without the codec's name, and is not decoded.
     """
@@ -38,11 +37,11 @@ class Codec(Protocol):
         """The body as it is to be stored."""
 
     def decode(self, body: bytes, /) -> bytes:
-        """The same bytes that ``encode`` was given; raises whatever it likes where it cannot."""
+        """The bytes that ``encode`` was given; may raise anything where it cannot restore them."""
 
 
 class UndecodableError(Exception):
-    """A stored body is there and cannot be read: a key or a codec is missing, or it was damaged."""
+    """A stored body cannot be read: a key or a codec is missing, or the body is damaged."""
 
 
 def _made(path: str) -> Codec:
@@ -81,7 +80,7 @@ def _named(name: str) -> Codec:
 
 
 def encode(body: bytes) -> tuple[bytes, str]:
-    """A body as it is to be stored, and the names of what it was encoded with."""
+    """A body as it is to be stored, and the names of the codecs that changed it."""
     names = []
     for codec in configured():
         before, body = body, codec.encode(body)

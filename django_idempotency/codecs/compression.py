@@ -19,12 +19,12 @@ try:
 except ImportError:  # an extra
     zstd = None  # type: ignore[assignment]
 
-# Below this gzip's frame (18 bytes) and its first, unpractised symbols eat what there is to gain.
+# Below this, gzip's frame of 18 bytes and its first symbols cost more than compression saves.
 _SMALLEST_BYTES = 200
-# A damaged or planted body must not fill the memory; what is larger is not compressed either, so
-# all that was stored can be read.
+# A damaged or planted body must not fill the memory. A larger body is stored as it is, so that
+# everything that was stored can be read.
 _LARGEST_BYTES = 256 * 1024 * 1024
-# Level 9, gzip's own default, takes several times as long for one hundredth less.
+# Level 9, gzip's own default, takes several times as long and saves one percent.
 _GZIP_LEVEL = 6
 
 
@@ -53,7 +53,7 @@ def _gzip(body: bytes) -> bytes:
 
 
 def _zstd(body: bytes) -> bytes:
-    # Unlike gzip it would write no check sum, and a damaged body would be replayed.
+    # Without this flag zstd writes no check sum, and a damaged body would be replayed.
     return zstd.compress(body, options={zstd.CompressionParameter.checksum_flag: 1})
 
 

@@ -1,7 +1,4 @@
-"""Encryption at rest: the codec that ``cryptography`` (an extra) does the work for.
-
-Apart from the other codecs, so that only who encrypts loads that package.
-"""
+"""Encryption at rest, by ``cryptography``, an extra that only projects which encrypt import."""
 
 from collections.abc import Iterable, Sequence
 
@@ -17,7 +14,7 @@ def _fernets(keys: Iterable[str | bytes]) -> list[Fernet]:
         try:
             fernets.append(Fernet(key))
         except (TypeError, ValueError):
-            # Neither the key nor the error, which might show it.
+            # The message contains neither the key nor the error, which might show it.
             raise ImproperlyConfigured(
                 f"{conf.PREFIX}FERNET_KEYS: number {number} is no Fernet key (32 bytes in URL-safe"
                 " base64)."

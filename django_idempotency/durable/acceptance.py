@@ -22,7 +22,7 @@ from ..protocol.rules import Origin, Running, decide
 from ..protocol.waiting import ROUNDS
 from ..storage.records import Store
 from ..storage.values import Found, Inserted, Intent, StoredResponse, Terms
-from .envelopes import Envelope, is_given_up, keep, logger
+from .envelopes import Envelope, is_given_up, logger, store_envelope
 
 _RETRY_AFTER_SECONDS = 1
 
@@ -83,7 +83,7 @@ def accept(
         return outcome
     # The process that parked the claim may have died before it stored the request.
     if outcome is _Look.PARKED and not store.has_envelope(intent.id):
-        keep(store.alias, intent, policy, envelope)
+        store_envelope(store.alias, intent, policy, envelope)
         transaction.on_commit(lambda: _enqueue(intent.id, store.alias), using=store.alias)
     elif is_given_up(store.alias, intent.id):
         raise AttemptsExhaustedError

@@ -1,6 +1,7 @@
 """What one attempt has recorded of its steps, and the transactions in which it records more.
 
-Each of them holds the record and checks whose it is: who was taken over can record nothing.
+Each of these transactions locks the record and checks the owner token: an attempt whose claim was
+taken over can record nothing.
 """
 
 import time
@@ -17,15 +18,15 @@ from ..storage.records import RowLockedError
 from ..storage.steps import Entry, Journal
 from ..storage.transactions import is_doomed
 
-# A prober or a clean-up holds the record for one statement.
+# A duplicate that probes, or a clean-up, locks the record for one statement: it is worth the wait.
 _PATIENCE_SECONDS = 1.0
 
 
 class Checkpoints:
-    """The recorded steps of a ``claim``; without one, nothing is recorded.
+    """The recorded steps of a ``claim``; without a claim nothing is recorded.
 
-    ``inside`` says that all of the view is one transaction, and ``since`` when the claim was made,
-    by the monotonic clock.
+    ``inside``: the whole view is one transaction, and so are its steps. ``since``: when the claim
+    was made, by the monotonic clock.
     """
 
     def __init__(self, using: str, claim: Claim | None, *, inside: bool, since: float) -> None:
@@ -35,12 +36,12 @@ class Checkpoints:
         self.inside = inside or (claim is not None and claim.joined)
         is_first = claim is None or claim.is_first
         self._entries: dict[str, Entry] | None = {} if is_first else None
-        self._beaten = since
-        # A view may not care, and go on.
+        self._last_beat = since
+        # A view may catch the TransitionError and go on; its next steps must fail, too.
         self._lost = False
 
     def find(self, names: tuple[str, ...]) -> Entry | None:
-        """What is recorded under the first of these names that anything is recorded under."""
+        """The step recorded under the first of these names that has one; None if none has."""
         if self._entries is None and self._claim:
             self._entries = self._journal.load(self._claim.id)
         entries = self._entries or {}
@@ -48,23 +49,24 @@ class Checkpoints:
 
     @contextmanager
     def transaction(self, name: str, longer: timedelta = timedelta()) -> Iterator[str]:
-        """A transaction that holds the record, and trusts its claim for a lease and ``longer``.
+        """A transaction that locks the record and renews the lease, by ``longer`` more.
 
-        Yields the mark it left there. Raises TransitionError when the claim was lost.
+        Yields the mark that it wrote into the record. Raises TransitionError when the claim was
+        lost.
         """
         if self._claim is None or self.inside:
             with transaction.atomic(using=self._using, durable=not self.inside):
                 yield ""
                 self._refuse_doomed(name)
             return
-        # Who finds it in the row knows that nothing was rolled back meanwhile.
+        # Still in the row when the step is recorded, it proves that nothing was rolled back since.
         mark = f"step {uuid.uuid4().hex[:12]} {name}"[:255]
         with ExitStack() as stack:
             try:
-                stack.enter_context(self._holding(self._claim, mark, longer, wait=None))
+                stack.enter_context(self._locked(self._claim, mark, longer, wait=None))
             except RowLockedError:
-                held = self._holding(self._claim, mark, longer, wait=_PATIENCE_SECONDS)
-                stack.enter_context(held)
+                patient = self._locked(self._claim, mark, longer, wait=_PATIENCE_SECONDS)
+                stack.enter_context(patient)
             yield mark
             self._refuse_doomed(name)
 
@@ -75,7 +77,7 @@ class Checkpoints:
             )
 
     @contextmanager
-    def _holding(
+    def _locked(
         self, claim: Claim, mark: str, longer: timedelta, *, wait: float | None
     ) -> Iterator[None]:
         lease = claim.terms.lease + longer
@@ -85,12 +87,12 @@ class Checkpoints:
             if not self._journal.beat(claim.id, claim.terms.token, lease, wait=wait, mark=mark):
                 self._lost = True
                 raise TransitionError("taken over before the step began")
-            beaten = time.monotonic()
+            beat = time.monotonic()
             yield
-        self._beaten = beaten
+        self._last_beat = beat
 
     def write(self, entry: Entry, *, mark: str) -> None:
-        """Record a step in the transaction that is open; raises TransitionError."""
+        """Record a step in the open transaction; raises TransitionError when the claim was lost."""
         if self._claim is None:
             return
         record, token = self._claim.id, self._claim.terms.token
@@ -103,8 +105,8 @@ class Checkpoints:
             self._lost = True
             raise TransitionError(f"taken over before step {entry.name!r} was recorded")
 
-    def keep(self, entry: Entry) -> None:
-        """Know of a step whose transaction has committed."""
+    def remember(self, entry: Entry) -> None:
+        """Note in memory what is recorded of a step, once its transaction has committed."""
         if self._entries is not None:
             self._entries[entry.name] = entry
 
@@ -113,19 +115,19 @@ class Checkpoints:
         if self._claim:
             with self.transaction(entry.name, longer) as mark:
                 self.write(entry, mark=mark)
-        self.keep(entry)
+        self.remember(entry)
 
     def beat(self, longer: timedelta = timedelta()) -> None:
-        """Trust the claim for another lease, and for ``longer``; raises TransitionError."""
+        """Renew the lease, by ``longer`` more; raises TransitionError when the claim was lost."""
         if self._claim and not self.inside:
             with self.transaction("", longer):
                 pass
 
-    def make_sure(self, duration: timedelta) -> None:
-        """Beat, unless the lease covers what takes so long anyway."""
+    def ensure_lease(self, duration: timedelta) -> None:
+        """The lease covers what takes ``duration``: it is renewed unless enough of it is left."""
         if self._claim is None:
             return
-        age = timedelta(seconds=time.monotonic() - self._beaten)
-        # Half a lease is left for what is done with the answer.
+        age = timedelta(seconds=time.monotonic() - self._last_beat)
+        # The other half of the lease is for what follows the call.
         if self._lost or age + duration > self._claim.terms.lease / 2:
             self.beat(duration)

@@ -1,13 +1,17 @@
-"""Unfinished operations are finished without their clients: their requests are made once more.
+"""Finishes operations whose clients do not come back: makes their stored requests once more.
 
-Each goes through the project's own middleware and view as if its client had sent it again, and
-resumes after its last step; who else does the same at the same moment, a client or a completer, is
-kept apart by the claim. What comes of it is on the record, where the client finds it.
+A stored request goes through the project's own middleware and view, as if its client had sent it
+again, and resumes after its last recorded step. The claim keeps it apart from clients and other
+completers that do the same. The outcome is saved on the record, where the client finds it.
+
+The completer gives up after ``IDEMPOTENCY_COMPLETER_ATTEMPTS`` tries, and at once when no further
+try could help (:func:`_give_up`): a person has to look then.
 """
 
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -18,8 +22,8 @@ from uuid import UUID
 from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
 from django.core.handlers.base import BaseHandler
-from django.core.signals import request_finished, request_started
-from django.db import close_old_connections, connections, router
+from django.core.signals import request_started
+from django.db import connections, router
 from django.http.response import HttpResponseBase
 from django.utils.module_loading import import_string
 
@@ -40,36 +44,38 @@ from .envelopes import Resumption, opened, request_of
 
 logger = logging.getLogger("django_idempotency.completer")
 
-#: Operations that are taken up in one go.
+#: How many operations are taken up in one go.
 BATCH_SIZE = 100
 _SHORTEST_PAUSE = timedelta(seconds=1)
 _LONGEST_PAUSE = timedelta(hours=1)
-# Somebody else had the record, or its lock.
+# What Django's signals of a request call on each connection of the thread.
+_CLOSE = "close_if_unusable_or_obsolete"
+# Errors that mean: another process had the claim, or the row lock.
 _NOT_OURS = frozenset((TransitionError.__name__, RowLockedError.__name__))
 
 
 class Completion(StrEnum):
-    """What came of taking up one operation."""
+    """How it ended when an operation was taken up."""
 
     #: Its response is saved.
     COMPLETED = "completed"
     #: It came to an end that no further attempt changes.
     FAILED = "failed"
-    #: It answered without an outcome: that is its client's to mend.
+    #: It answered, without an outcome (a 400, say): only its client can mend that.
     REFUSED = "refused"
     #: It is not finished, and will be taken up again.
     PENDING = "pending"
-    #: Somebody else runs it just now.
+    #: Another process runs it just now.
     BUSY = "busy"
-    #: It has been taken up too often, or its user may not go on: a person has to look at it.
+    #: It was taken up too often, or no try can succeed: a person has to look at it.
     GIVEN_UP = "given_up"
-    #: There is nothing to finish any more.
+    #: There is nothing left to finish.
     GONE = "gone"
 
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """One operation that was taken up, and what came of it."""
+    """One operation that was taken up, and how that ended."""
 
     record_id: UUID
     completion: Completion
@@ -77,7 +83,7 @@ class Completed:
 
 
 class _NobodyError(Exception):
-    """The operation's user is gone or not active any more."""
+    """The operation's user was deleted or deactivated."""
 
 
 @cache
@@ -94,7 +100,7 @@ def _pause(tries: int) -> timedelta:
 
 
 def _user(user_id: str) -> Any:
-    """Who sent the request, if they may still log in; None for nobody."""
+    """The user who sent the request, or None; raises _NobodyError if they may not log in now."""
     if not user_id:
         return None
     users = get_user_model()._default_manager
@@ -122,37 +128,42 @@ def _intent(record: IdempotencyRecord) -> Intent:
 def _respond(
     row: IdempotencyEnvelope, record: IdempotencyRecord, resumption: Resumption
 ) -> HttpResponseBase:
-    """What the project answers to the stored request."""
+    """The project's response to the stored request, which is made once more."""
     envelope = opened(row)
     request = request_of(envelope, resumption, _user(envelope.user_id))
     adapt = conf.completer_request()
     if adapt:
         request = import_string(adapt)(request, record)
-    with _between_requests():
+    with _open_transactions_left_alone():
         request_started.send(sender=BaseHandler, environ=request.META)
         response = _handler().get_response(request)
+        # Sends request_finished.
         response.close()
     return response
 
 
 @contextmanager
-def _between_requests() -> Iterator[None]:
-    """Old connections are closed before and after, but for one whose transaction is open."""
-    if not any(connections[alias].in_atomic_block for alias in connections):
-        yield
-        return
-    signals = (request_started, request_finished)
-    for signal in signals:
-        signal.disconnect(close_old_connections)
+def _open_transactions_left_alone() -> Iterator[None]:
+    """Django's signals of a request close no connection of this thread that is in a transaction.
+
+    Their receiver stays connected: the requests of other threads need it.
+    """
+    ours = [vars(each) for each in connections.all(initialized_only=True) if each.in_atomic_block]
+    # Not those of a completion around this one: a view may complete another operation.
+    for attributes in (ours := [each for each in ours if _CLOSE not in each]):
+        attributes[_CLOSE] = lambda: None
     try:
         yield
     finally:
-        for signal in signals:
-            signal.connect(close_old_connections)
+        for attributes in ours:
+            del attributes[_CLOSE]
 
 
 def _take_up(using: str, row: IdempotencyEnvelope, *, give_up: bool) -> bool:
-    """Whether nobody else has taken it up meanwhile; the next may after a pause."""
+    """Count one more try, after which the operation is due again or, after the last, never.
+
+    False if another completer was faster.
+    """
     tries = row.tries + 1
     last = give_up and tries >= conf.completer_attempts()
     due_at = None if last else UtcNow() + _pause(tries)
@@ -161,7 +172,7 @@ def _take_up(using: str, row: IdempotencyEnvelope, *, give_up: bool) -> bool:
 
 
 def _busy(using: str, row: IdempotencyEnvelope) -> Completed:
-    """That was no try."""
+    """Take back the try that :func:`_take_up` counted: the operation is being run elsewhere."""
     due_at = UtcNow() + _pause(row.tries + 1)
     taken_up = IdempotencyEnvelope.objects.using(using).filter(pk=row.pk, tries=row.tries + 1)
     taken_up.update(tries=row.tries, due_at=due_at)
@@ -169,14 +180,16 @@ def _busy(using: str, row: IdempotencyEnvelope) -> Completed:
 
 
 def _give_up(using: str, row: IdempotencyEnvelope, error: str) -> Completed:
+    """Leave the operation to a person: no completer takes it up again by itself."""
     IdempotencyEnvelope.objects.using(using).filter(pk=row.pk).update(due_at=None, error=error)
     logger.error("operation %s is left to a person: %s", row.pk, error)
     return Completed(row.pk, Completion.GIVEN_UP, error)
 
 
 def _wipe(using: str, row: IdempotencyEnvelope, completion: Completion, error: str) -> Completed:
-    # In one statement: a recycled key has an envelope of its own. And not by equality: SQLite
-    # compares texts, of which Django writes whole seconds in another way.
+    """Delete the stored request: nothing is left to complete."""
+    # By its time as well: when the key was recycled meanwhile, the new life has its own envelope.
+    # By a range: SQLite compares texts, and Django writes whole seconds without a fraction.
     edge, later = row.created_at, row.created_at + timedelta(milliseconds=1)
     rows = IdempotencyEnvelope.objects.using(using).filter(pk=row.pk)
     rows.filter(created_at__gte=edge, created_at__lt=later).delete()
@@ -184,7 +197,7 @@ def _wipe(using: str, row: IdempotencyEnvelope, completion: Completion, error: s
 
 
 def complete(using: str, record_id: UUID) -> Completed:
-    """Take up one operation now, due or not; never raises what its view raises."""
+    """One operation was taken up, due or not; what its view raises is not raised here."""
     row = IdempotencyEnvelope.objects.using(using).filter(pk=record_id).first()
     if row is None:
         return Completed(record_id, Completion.GONE)
@@ -201,13 +214,14 @@ def _complete(using: str, row: IdempotencyEnvelope, *, give_up: bool) -> Complet
         return Completed(row.pk, Completion.BUSY)
     resumption = Resumption(_intent(record))
     try:
-        response = _respond(row, record, resumption)
+        # What is set for a request, its language or its URLs, ends with this context.
+        response = copy_context().run(_respond, row, record, resumption)
     except _NobodyError:
         return _give_up(using, row, "its user is gone or not active")
     except UndecodableError as error:
         return _give_up(using, row, str(error))
     except Exception as error:
-        # Not of the view, which Django answers with a 500: the project's hook, say.
+        # Not the view's error, which Django turns into a 500; the project's hook may raise, say.
         logger.exception("operation %s could not be taken up", row.pk)
         return _left(using, row, type(error).__name__)
     if resumption.refusal is not None:
@@ -216,7 +230,7 @@ def _complete(using: str, row: IdempotencyEnvelope, *, give_up: bool) -> Complet
 
 
 def _refused(using: str, row: IdempotencyEnvelope, error: IdempotencyError) -> Completed:
-    """What it means that the layer did not let the request run."""
+    """What follows when the layer refused the request before its view ran."""
     if isinstance(error, InProgressError):
         return _busy(using, row)
     name = type(error).__name__
@@ -233,7 +247,7 @@ def _record(using: str, record_id: UUID) -> IdempotencyRecord | None:
 def _outcome(
     using: str, row: IdempotencyEnvelope, resumption: Resumption, response: HttpResponseBase
 ) -> Completed:
-    """What the record says after its request was made once more."""
+    """What follows from the record after the request was made once more."""
     record = _record(using, row.pk)
     if record is None:
         return _wipe(using, row, Completion.GONE, "")
@@ -241,7 +255,7 @@ def _outcome(
         return _wipe(using, row, Completion.COMPLETED, "")
     error = record.error or f"HTTP {response.status_code}"
     if resumption.token is None:
-        # Nothing has run: a permission is gone, say, or the URL.
+        # The view did not run: a permission was taken away, say, or the URL is gone.
         return _left(using, row, f"HTTP {response.status_code}")
     if record.token != resumption.token or error in _NOT_OURS:
         return _busy(using, row)
@@ -253,6 +267,7 @@ def _outcome(
 
 
 def _left(using: str, row: IdempotencyEnvelope, error: str) -> Completed:
+    """Leave the operation for another try, or give up after the last."""
     rows = IdempotencyEnvelope.objects.using(using).filter(pk=row.pk)
     if rows.filter(due_at=None).exists():
         return _give_up(using, row, error)
@@ -262,9 +277,9 @@ def _left(using: str, row: IdempotencyEnvelope, error: str) -> Completed:
 
 
 def complete_due(using: str = "", limit: int = BATCH_SIZE) -> Iterator[Completed]:
-    """Take up the operations that are due, one after the other, the longest due first.
+    """The operations that are due are taken up one by one, the longest due first.
 
-    Several completers may do so at once: each operation is run by one of them.
+    Several completers may run at once: each operation is taken up by one of them.
     """
     alias = using or router.db_for_write(IdempotencyRecord)
     due = IdempotencyEnvelope.objects.using(alias).filter(due_at__lte=UtcNow())
@@ -275,16 +290,16 @@ def complete_due(using: str = "", limit: int = BATCH_SIZE) -> Iterator[Completed
 
 
 def forget_settings(**kwargs: Any) -> None:
-    """Make the next operation see the settings anew; receives ``setting_changed``."""
+    """The next operation sees the changed settings; receives ``setting_changed``."""
     _handler.cache_clear()
 
 
 def complete_as_task(record_id: str, using: str) -> str:
-    """What a task queue calls for one operation; ``using`` may be empty. What came of it."""
+    """One operation was taken up by a task queue; ``using`` may be empty. Its Completion."""
     alias = using or router.db_for_write(IdempotencyRecord)
     return complete(alias, UUID(record_id)).completion.value
 
 
 def complete_due_as_task(using: str, limit: int) -> int:
-    """What a task queue calls now and then. How many operations were taken up."""
+    """What is due was taken up by a task queue; returns how many operations that were."""
     return sum(1 for _ in complete_due(using, limit))

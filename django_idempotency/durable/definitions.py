@@ -1,4 +1,8 @@
-"""A step as its view describes it: its names, what it runs, and what its errors mean."""
+"""A step as its view defines it: names, function, arguments, what its errors mean.
+
+Also its two JSON forms: the digest of its arguments, by which a changed step is noticed, and its
+result, which later attempts read instead of running it.
+"""
 
 import hashlib
 import json
@@ -17,7 +21,7 @@ from ..models import StepKind
 Function = Callable[..., Any]
 Errors = tuple[type[BaseException], ...]
 
-# What the column holds, with room for what an undo puts before it.
+# The length of the column, less the prefix of an undo.
 _LONGEST_NAME = 240
 _UNDO = "undo:"
 
@@ -26,15 +30,15 @@ class RetryPolicy(Protocol):
     """How often a call is tried in one request: :class:`django_idempotency.retry.Retry`."""
 
     def run(self, function: Callable[[], Any], /, never: Errors) -> Any:
-        """What ``function`` returns at last; raises RetriesExhaustedError.
+        """What ``function`` returns in the end; raises RetriesExhaustedError when it never does.
 
         An exception of ``never`` is raised at once.
         """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
-    """One step; ``names`` are its name of today and, after it, its former ones."""
+class Definition:
+    """One step or call; ``names`` are the present name and, after it, the former ones."""
 
     names: tuple[str, ...]
     kind: StepKind
@@ -50,21 +54,21 @@ class Work:
 
     @property
     def name(self) -> str:
-        """Its name today."""
+        """The present name."""
         return self.names[0]
 
     @property
-    def first_name(self) -> str:
-        """What it was called when downstream keys were first made for it."""
+    def oldest_name(self) -> str:
+        """The oldest name: the downstream keys are made from it, so that a new name keeps them."""
         return self.names[-1]
 
     def run(self, **extra: Any) -> Any:
-        """Call its function."""
+        """Call the function with its arguments."""
         return self.function(*self.args, **self.kwargs, **extra)
 
-    def taken_back(self, undo: Function, result: Any) -> "Work":
-        """The step that takes this one back, which had that result."""
-        return Work(
+    def undone(self, undo: Function, result: Any) -> "Definition":
+        """The step that undoes this one, which had that result."""
+        return Definition(
             names=tuple(_UNDO + name for name in self.names),
             kind=StepKind.UNDO,
             function=undo,
@@ -82,14 +86,14 @@ def names_of(name: str, key: object = None, aliases: tuple[str, ...] = ()) -> tu
     for each in names:
         if not 0 < len(each) <= _LONGEST_NAME:
             raise ValueError(f"a step's name has 1 to {_LONGEST_NAME} characters: {each!r}")
-        # What PostgreSQL cannot store, what MariaDB does not compare, and what is ours.
+        # PostgreSQL cannot store NUL, MariaDB ignores trailing spaces, and undos have the prefix.
         if "\0" in each or each != each.rstrip() or each.startswith(_UNDO):
             raise ValueError(f"a step cannot be called {each!r}")
     return tuple(names)
 
 
 class _Arguments(DjangoJSONEncoder):
-    """Instances of models by what names them."""
+    """Writes a model's instance as its label and primary key."""
 
     def default(self, o: Any) -> Any:
         if isinstance(o, Model):
@@ -129,6 +133,6 @@ def result_from_json(text: bytes) -> Any:
     return json.loads(text)
 
 
-def recall(output: bytes | None, codec: str) -> Any:
+def result_of(output: bytes | None, codec: str) -> Any:
     """The result of a recorded step; raises UndecodableError."""
     return None if output is None else result_from_json(decode(output, codec))

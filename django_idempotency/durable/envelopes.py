@@ -1,7 +1,7 @@
-"""The request of an unfinished operation: what is stored of it, and how it is made again.
+"""The stored request of an unfinished operation: what is stored, and how it is made again.
 
-It is opt-in, holds no credentials, and goes through the body codecs. What is made of it is an
-ordinary request for the project's own middleware and view.
+Storing is opt-in. An envelope holds no credentials and goes through the body codecs; the request
+made from it is an ordinary one for the project's own middleware and view.
 """
 
 import io
@@ -28,7 +28,7 @@ from ..storage.values import Intent
 
 logger = logging.getLogger("django_idempotency")
 
-# What a server hands on of every request, and what says how content is to be read and written.
+# The variables that every server passes on, and those that say how to read and write content.
 _KEPT = (
     *("REQUEST_METHOD", "QUERY_STRING", "CONTENT_TYPE"),
     *("SERVER_NAME", "SERVER_PORT", "SERVER_PROTOCOL", "REMOTE_ADDR"),
@@ -47,9 +47,9 @@ class Envelope:
 
 @dataclass(slots=True)
 class Resumption:
-    """What a request that was made from an envelope goes on with.
+    """Marks a request that was made from an envelope, and collects how that went.
 
-    ``token`` is that of the claim it got, and ``refusal`` why it got none.
+    ``token``: the owner token of the claim it got. ``refusal``: why it got none.
     """
 
     intent: Intent
@@ -79,18 +79,18 @@ def _environ(request: HttpRequest) -> dict[str, str]:
 
 
 def _latin(path: str) -> str:
-    """As WSGI wants it (PEP 3333), which ASGI does not."""
+    """The path as WSGI spells it (PEP 3333); ASGI spells it otherwise."""
     return path.encode().decode("latin-1")
 
 
 def _language(request: HttpRequest) -> dict[str, str]:
-    """The one LocaleMiddleware chose, by a cookie perhaps."""
+    """The language that LocaleMiddleware chose, perhaps by a cookie that is not stored."""
     language = getattr(request, "LANGUAGE_CODE", None)
     return {"HTTP_ACCEPT_LANGUAGE": language} if language else {}
 
 
 def _user_id(request: HttpRequest) -> str | None:
-    """Empty for a caller without a login, None for one that cannot be made again."""
+    """The user's primary key; "" without a login, None if the user cannot be logged in again."""
     user: Any = getattr(request, "user", None)
     if user is None or not user.is_authenticated:
         return ""
@@ -106,15 +106,15 @@ def _body(request: HttpRequest) -> bytes | None:
     try:
         body = request.body
     except (RawPostDataException, RequestDataTooBig):
-        # Somebody has read it as it came.
+        # A parser has read it from the stream.
         return None
     return body if len(body) <= conf.max_request_bytes() else None
 
 
 def envelope_of(request: HttpRequest) -> Envelope | None:
-    """What can be stored of a request; None where it could not be made again of it.
+    """The envelope of a request; None if the request could not be made again from it.
 
-    Its body is read for it, before a parser consumes it.
+    Reads the body, before a parser consumes it.
     """
     plain = http_request(request)
     user_id, body = _user_id(request), _body(plain)
@@ -128,11 +128,11 @@ def envelope_of(request: HttpRequest) -> Envelope | None:
     return Envelope(_environ(plain), body, user_id)
 
 
-def keep(using: str, intent: Intent, policy: Policy, envelope: Envelope) -> None:
-    """Store an envelope, unless there is one; a completer may take it up after the lease."""
+def store_envelope(using: str, intent: Intent, policy: Policy, envelope: Envelope) -> None:
+    """The envelope is stored, unless one was before; it is due for a completer after the lease."""
     head = json.dumps(dict(envelope.environ)).encode()
     request, codec = encode(head + b"\n" + envelope.body)
-    # One that is only accepted waits for nobody.
+    # A request that was only accepted has no owner whose lease must end first.
     is_due = policy.respond == "accepted"
     row = IdempotencyEnvelope(
         record_id=intent.id,
@@ -159,7 +159,7 @@ def opened(row: IdempotencyEnvelope) -> Envelope:
 
 
 def request_of(envelope: Envelope, resumption: Resumption, user: Any) -> WSGIRequest:
-    """The request again, with its user logged in."""
+    """The request made again, with its user logged in."""
     environ: dict[str, Any] = {
         **envelope.environ,
         "CONTENT_LENGTH": str(len(envelope.body)),
@@ -171,7 +171,7 @@ def request_of(envelope: Envelope, resumption: Resumption, user: Any) -> WSGIReq
         "wsgi.run_once": False,
     }
     request = WSGIRequest(environ)
-    # As in the first request: a form that is parsed would take it away.
+    # Read now, as for the first request: parsing a form consumes the stream.
     request.body  # noqa: B018
     state_of(request).resumption = resumption
     vars(request)["_dont_enforce_csrf_checks"] = True
@@ -181,9 +181,9 @@ def request_of(envelope: Envelope, resumption: Resumption, user: Any) -> WSGIReq
 
 
 def _log_in(request: WSGIRequest, user: Any) -> None:
-    """Make both of Django's middleware and REST framework's authentication find this user.
+    """Django's middleware and REST framework's authentication find this user.
 
-    Nobody has logged in now: what is cached on the request is what either looks at first.
+    Both look first at what is cached on the request, and so need no session and no credentials.
     """
 
     async def auser() -> Any:
@@ -194,6 +194,6 @@ def _log_in(request: WSGIRequest, user: Any) -> None:
 
 
 def resumption_of(request: HttpRequest) -> Resumption | None:
-    """What a completer goes on with; None for a client's own request."""
+    """The Resumption of a completer's request; None for a client's own request."""
     resumption = state_of(request).resumption
     return resumption if isinstance(resumption, Resumption) else None

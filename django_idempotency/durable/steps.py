@@ -1,4 +1,4 @@
-"""The steps of one attempt: a recorded one is never run again, an open one is.
+"""Runs the steps of one attempt: a recorded step is never run again, an open one is.
 
 What is guaranteed, sentence by sentence:
 
@@ -37,7 +37,14 @@ from ..storage.records import RowLockedError
 from ..storage.steps import Entry
 from ..storage.values import Intent
 from .checkpoints import Checkpoints
-from .definitions import Function, Work, digest_of, recall, result_from_json, result_to_json
+from .definitions import (
+    Definition,
+    Function,
+    digest_of,
+    result_from_json,
+    result_of,
+    result_to_json,
+)
 
 logger = logging.getLogger("django_idempotency.steps")
 
@@ -46,12 +53,12 @@ _IN_DOUBT = (StepStatus.STARTED, StepStatus.UNKNOWN)
 
 
 class _NotMadeError(BaseException):
-    """A call was not made, for the reason that is its cause; no Retry and no view catches it."""
+    """A call was not made, for the reason that is its cause. No Retry and no view catches it."""
 
 
 @dataclass(slots=True)
 class Block:
-    """What a ``with`` block does: unless ``recorded``, the work, whose ``result`` it sets."""
+    """A step that is a ``with`` block: it works and sets ``result``, unless ``recorded``."""
 
     recorded: bool = False
     result: Any = None
@@ -59,21 +66,21 @@ class Block:
 
 @dataclass(slots=True)
 class _Run:
-    """What is to be recorded of a step in this attempt; ``before`` is what was until now."""
+    """One step in this attempt; ``before`` is what earlier attempts recorded of it."""
 
-    work: Work
+    step: Definition
     digest: bytes
-    #: What another service tells it by.
+    #: The downstream key, by which another service recognizes the step.
     key: str
     before: Entry | None
     tries: int = 0
     began: float = field(default_factory=time.monotonic)
 
     def entry(self, status: StepStatus, **details: Any) -> Entry:
-        """The step as it is now."""
+        """What to record of the step now."""
         return Entry(
-            self.before.name if self.before else self.work.name,
-            self.work.kind,
+            self.before.name if self.before else self.step.name,
+            self.step.kind,
             status,
             (self.before.attempt if self.before else 0) + self.tries,
             self.digest,
@@ -82,8 +89,8 @@ class _Run:
         )
 
     def completed(self, result: Any) -> tuple[Entry, Any]:
-        """The step with its result, and the result as it will be read again."""
-        text = result_to_json(self.work.name, result)
+        """What to record of the finished step, and its result as later attempts will read it."""
+        text = result_to_json(self.step.name, result)
         output, codec = encode(text)
         return self.entry(StepStatus.COMPLETED, output=output, codec=codec), result_from_json(text)
 
@@ -97,51 +104,51 @@ def downstream_key(intent: Intent, name: str) -> str:
 
 
 class Steps:
-    """The steps of one attempt, with its key or, where it has none, without."""
+    """The steps of one attempt; a request without a key has no ``intent``, and records nothing."""
 
     def __init__(self, using: str, intent: Intent | None, checkpoints: Checkpoints) -> None:
         self._using = using
         self._intent = intent
         self._checkpoints = checkpoints
         self._used: set[str] = set()
-        self._done: list[tuple[Work, Function, Any]] = []
+        self._done: list[tuple[Definition, Function, Any]] = []
 
-    def step(self, work: Work) -> Any:
+    def step(self, step: Definition) -> Any:
         """The result of a step, which commits with its checkpoint."""
-        with self.block(work) as block:
+        with self.block(step) as block:
             if not block.recorded:
-                block.result = work.run()
+                block.result = step.run()
         return block.result
 
     @contextmanager
-    def block(self, work: Work) -> Iterator[Block]:
-        """The same, whose work stands in the block."""
-        run = self._begin(work)
+    def block(self, step: Definition) -> Iterator[Block]:
+        """A step that is a ``with`` block, in one transaction with its checkpoint."""
+        run = self._begin(step)
         if run.before and run.before.status in _OVER:
-            yield Block(recorded=True, result=self._recall(work, run.before))
+            yield Block(recorded=True, result=self._recall(step, run.before))
             return
         block = Block()
-        with self._watched(run):
+        with self._recording_failures(run):
             run.tries = 1
-            with self._checkpoints.transaction(work.name) as mark:
+            with self._checkpoints.transaction(step.name) as mark:
                 yield block
                 entry, block.result = run.completed(block.result)
                 self._checkpoints.write(entry, mark=mark)
-        self._remember(work, entry, block.result)
+        self._remember(step, entry, block.result)
 
-    def call(self, work: Work) -> Any:
-        """The result of a call, which is recorded after it was made."""
-        self._refuse_transaction(work)
-        run = self._begin(work)
+    def call(self, step: Definition) -> Any:
+        """The result of a call, made outside of any transaction and recorded after it."""
+        self._refuse_transaction(step)
+        run = self._begin(step)
         if run.before and run.before.status in _OVER:
-            return self._recall(work, run.before)
-        return self._at_most_once(run) if work.at_most_once else self._at_least_once(run)
+            return self._recall(step, run.before)
+        return self._at_most_once(run) if step.at_most_once else self._at_least_once(run)
 
-    def _begin(self, work: Work) -> _Run:
-        if work.name in self._used:
-            raise ValueError(f"step {work.name!r} was done before in this attempt: loops need key=")
-        digest = digest_of(work.name, work.args, work.kwargs)
-        run = _Run(work, digest, self._key_of(work), self._checkpoints.find(work.names))
+    def _begin(self, step: Definition) -> _Run:
+        if step.name in self._used:
+            raise ValueError(f"step {step.name!r} was done before in this attempt: loops need key=")
+        digest = digest_of(step.name, step.args, step.kwargs)
+        run = _Run(step, digest, self._key_of(step), self._checkpoints.find(step.names))
         if run.before and run.before.status is not StepStatus.RETRYING:
             self._refuse_drift(run, run.before)
         return run
@@ -149,112 +156,109 @@ class Steps:
     def _refuse_drift(self, run: _Run, before: Entry) -> None:
         if before.digest == run.digest:
             return
-        text = f"step {run.work.name!r} was recorded with other arguments"
+        text = f"step {run.step.name!r} was recorded with other arguments"
         if conf.step_drift() != "warn":
             raise StepDriftError(text)
         logger.warning("%s; what is recorded counts", text)
 
-    def _recall(self, work: Work, entry: Entry) -> Any:
+    def _recall(self, step: Definition, entry: Entry) -> Any:
         if entry.status is StepStatus.FAILED:
-            self._take_back()
-            raise OperationFailedError(work.name, entry.error)
+            self._undo()
+            raise OperationFailedError(step.name, entry.error)
         try:
-            result = recall(entry.output, entry.codec)
+            result = result_of(entry.output, entry.codec)
         except UndecodableError as error:
-            logger.error("step %r is %s; nothing runs", work.name, error, exc_info=True)
+            logger.error("step %r is %s; nothing runs", step.name, error, exc_info=True)
             raise UnavailableError from error
-        self._remember(work, entry, result)
+        self._remember(step, entry, result)
         return result
 
-    def _remember(self, work: Work, entry: Entry, result: Any) -> None:
-        self._checkpoints.keep(entry)
-        self._used.add(work.name)
-        if work.undo:
-            self._done.append((work, work.undo, result))
+    def _remember(self, step: Definition, entry: Entry, result: Any) -> None:
+        self._checkpoints.remember(entry)
+        self._used.add(step.name)
+        if step.undo:
+            self._done.append((step, step.undo, result))
 
     def _record(self, run: _Run, entry: Entry, result: Any) -> Any:
         self._checkpoints.record(entry)
-        self._remember(run.work, entry, result)
+        self._remember(run.step, entry, result)
         return result
 
-    def _refuse_transaction(self, work: Work) -> None:
+    def _refuse_transaction(self, step: Definition) -> None:
         blocks = connections[self._using].atomic_blocks
         if not all(getattr(block, "_from_testcase", False) for block in blocks):
             raise transaction.TransactionManagementError(
-                f"call {work.name!r} must not be made inside a transaction, which would stay open"
+                f"call {step.name!r} must not be made inside a transaction, which would stay open"
                 " as long as it takes: protect the view with atomic=False"
             )
 
-    def _key_of(self, work: Work) -> str:
+    def _key_of(self, step: Definition) -> str:
         intent = self._intent
-        return downstream_key(intent, work.first_name) if intent else str(uuid.uuid4())
+        return downstream_key(intent, step.oldest_name) if intent else str(uuid.uuid4())
 
-    def _made(self, run: _Run) -> Callable[[], Any]:
-        """The call, to be tried once or more."""
-        work = run.work
+    def _call(self, run: _Run) -> Callable[[], Any]:
+        """A function that makes the call; each time it is called counts as one try."""
+        step = run.step
         extra: dict[str, Any] = {"idempotency_key": run.key}
-        if work.timeout is not None and work.kind is not StepKind.UNDO:
-            extra["timeout"] = work.timeout.total_seconds()
+        if step.timeout is not None and step.kind is not StepKind.UNDO:
+            extra["timeout"] = step.timeout.total_seconds()
 
-        def made() -> Any:
+        def call() -> Any:
             run.tries += 1
-            return work.run(**extra)
+            return step.run(**extra)
 
-        return made
+        return call
 
-    def _made_surely(self, run: _Run) -> Callable[[], Any]:
-        """The same, and each time its claim is made sure of before."""
-        made, duration = self._made(run), run.work.timeout or timedelta()
+    def _call_within_lease(self, run: _Run) -> Callable[[], Any]:
+        """The same; before each try the lease is made to cover it."""
+        call, duration = self._call(run), run.step.timeout or timedelta()
 
-        def made_surely() -> Any:
+        def call_within_lease() -> Any:
             try:
-                self._checkpoints.make_sure(duration)
+                self._checkpoints.ensure_lease(duration)
             except Exception as error:
                 raise _NotMadeError from error
-            return made()
+            return call()
 
-        return made_surely
+        return call_within_lease
 
     def _at_least_once(self, run: _Run) -> Any:
-        made, retry, never = (
-            self._made_surely(run),
-            run.work.retry,
-            (*run.work.fatal, _NotMadeError),
-        )
+        call, retry = self._call_within_lease(run), run.step.retry
+        never = (*run.step.fatal, _NotMadeError)
         try:
-            with self._watched(run):
-                result = retry.run(made, never=never) if retry else made()
+            with self._recording_failures(run):
+                result = retry.run(call, never=never) if retry else call()
         except _NotMadeError as error:
             raise error.__cause__ or error from None
         return self._record_made(run, result)
 
     def _record_made(self, run: _Run, result: Any) -> Any:
-        """Record a call that was made, whatever may be wrong with its result."""
+        """Record a call that was made; a result that cannot be recorded counts as a failure."""
         try:
             entry, result = run.completed(result)
         except (TypeError, ValueError) as error:
-            self._note(run, error)
+            self._record_failure(run, error)
             raise
         return self._record(run, entry, result)
 
     @contextmanager
-    def _watched(self, run: _Run) -> Iterator[None]:
-        """Record how a step fails; raises what it raises, or what that means."""
+    def _recording_failures(self, run: _Run) -> Iterator[None]:
+        """Record a failure of the step in the block; raises it, or what follows from it."""
         try:
             yield
         except (TransitionError, RowLockedError):
             raise
-        except run.work.fatal as error:
+        except run.step.fatal as error:
             self._fail(run, error)
         except RetriesExhaustedError as error:
-            self._note(run, error.__cause__ or error)
+            self._record_failure(run, error.__cause__ or error)
             raise OperationPendingError from error.__cause__
         except Exception as error:
-            self._note(run, error)
+            self._record_failure(run, error)
             raise
 
-    def _note(self, run: _Run, error: BaseException) -> None:
-        """Leave a trace of a failure for people; the attempt comes to its end without one, too."""
+    def _record_failure(self, run: _Run, error: BaseException) -> None:
+        """Record a failure for people to read; the attempt goes on if it cannot be recorded."""
         if self._checkpoints.inside:
             return
         try:
@@ -267,28 +271,28 @@ class Steps:
             return self._once(run)
         if run.before.status is StepStatus.STARTED:
             self._checkpoints.record(run.entry(StepStatus.UNKNOWN, error=run.before.error))
-        return self._ask(run, None)
+        return self._reconcile(run, None)
 
     def _once(self, run: _Run) -> Any:
         started = run.entry(StepStatus.STARTED)
         started = started.but(StepStatus.STARTED, attempt=started.attempt + 1)
-        self._checkpoints.record(started, run.work.timeout or timedelta())
+        self._checkpoints.record(started, run.step.timeout or timedelta())
         try:
-            result = self._made(run)()
-        except run.work.fatal as error:
+            result = self._call(run)()
+        except run.step.fatal as error:
             self._fail(run, error)
         except Exception as error:
             self._checkpoints.record(run.entry(StepStatus.UNKNOWN, error=type(error).__name__))
-            return self._ask(run, error)
+            return self._reconcile(run, error)
         return self._record(run, *run.completed(result))
 
-    def _ask(self, run: _Run, cause: Exception | None) -> Any:
-        """What the project finds out about a call that may have been made."""
-        work = run.work
-        if work.reconcile is None:
+    def _reconcile(self, run: _Run, cause: Exception | None) -> Any:
+        """Ask the project about a call that may have been made; record the result it returns."""
+        step = run.step
+        if step.reconcile is None:
             raise OutcomeUnknownError from cause
         try:
-            result = work.reconcile(*work.args, idempotency_key=run.key, **work.kwargs)
+            result = step.reconcile(*step.args, idempotency_key=run.key, **step.kwargs)
         except NotDoneError as error:
             if cause is not None:
                 raise OperationPendingError from error
@@ -300,13 +304,13 @@ class Steps:
     def _fail(self, run: _Run, error: BaseException) -> NoReturn:
         name = type(error).__name__
         self._checkpoints.record(run.entry(StepStatus.FAILED, error=name))
-        self._take_back()
-        raise OperationFailedError(run.work.name, name) from error
+        self._undo()
+        raise OperationFailedError(run.step.name, name) from error
 
-    def _take_back(self) -> None:
-        """Run the undos of what was done, the last first."""
+    def _undo(self) -> None:
+        """Undo the steps that were done, the last one first."""
         while self._done:
-            work, undo, result = self._done[-1]
-            back = work.taken_back(undo, result)
-            self.step(back) if work.kind is StepKind.STEP else self.call(back)
+            step, undo, result = self._done[-1]
+            back = step.undone(undo, result)
+            self.step(back) if step.kind is StepKind.STEP else self.call(back)
             self._done.pop()

@@ -179,7 +179,7 @@ class Attempt:
         if self.slot is None:
             return
         if kept is None:
-            known: Callable[[], None] = self.slot.clear
+            known: Callable[[], None] = self.slot.clear_fence
         else:
             known = partial(self.slot.fill, kept, self.policy.retention.total_seconds())
         transaction.on_commit(known, using=self.alias)

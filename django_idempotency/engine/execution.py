@@ -22,7 +22,7 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from ..durable.acceptance import accepted
-from ..durable.envelopes import Envelope, Resumption, envelope_of, keep, resumption_of
+from ..durable.envelopes import Envelope, Resumption, envelope_of, resumption_of, store_envelope
 from ..exceptions import IdempotencyError, InProgressError
 from ..http.fingerprint import fingerprint_of
 from ..http.keys import Key, record_id, scope_of
@@ -152,7 +152,7 @@ def _store_request(
     try:
         if not claim.is_running():
             raise InProgressError
-        keep(alias, intent, policy, envelope)
+        store_envelope(alias, intent, policy, envelope)
     except BaseException as error:
         claim.release_late(type(error).__name__)
         if isinstance(error, UNREACHABLE):

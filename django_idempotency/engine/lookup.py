@@ -113,7 +113,7 @@ def _obtained(store: Store, intent: Intent, policy: Policy, slot: Slot) -> Claim
         raise
     if isinstance(outcome, Claim):
         if outcome.origin is Origin.EXPIRED:
-            slot.forget()
+            slot.invalidate()
         slot.fence()
     elif outcome.expires_in is not None and not store.joined:
         # In a transaction that was open before, an older snapshot may show a response that has

@@ -179,7 +179,7 @@ class Recovery:
             return Freed.NO
         tell_of(self.operation, self.alias, Kind.RELEASED, error=reason)
         if self.slot:
-            self.slot.clear()
+            self.slot.clear_fence()
         if for_good and self.policy.keeps_request:
             self._wipe_late(self.claim)
         return Freed.YES

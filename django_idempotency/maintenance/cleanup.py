@@ -11,8 +11,7 @@ from typing import Any
 from django.db import router
 
 from ..models import IdempotencyRecord
-from ..replay_cache.replays import forget as invalidate
-from ..replay_cache.replays import has_replays
+from ..replay_cache.replays import has_replays, invalidate
 from ..storage.upkeep import Upkeep
 
 #: Rows deleted by one statement: PostgreSQL needs 6 ms for them, so nothing waits long for it.
@@ -142,10 +141,9 @@ def erase(
     while low is not None:
         edge = store.scope_edge(scope, low, batch_size)
         high = last if edge is None else edge
-        cached = store.ids_of(scope, low, high) if has_replays() else []
-        total += (
-            store.forget(scope, low, high, batch_size) if forget else store.erase(scope, low, high)
-        )
+        window = (scope, low, high)
+        cached = store.ids_of(*window) if has_replays() else []
+        total += store.delete_scope(*window, batch_size) if forget else store.erase_scope(*window)
         is_invalidated &= invalidate(store.alias, cached)
         low = edge
         _pause(sleep)

@@ -16,7 +16,7 @@ from django.utils.translation import gettext_lazy as _
 from ..models import IdempotencyRecord, Status
 from ..monitoring.events import Kind, tell
 from ..protocol.rules import seems_dead
-from ..replay_cache.replays import forget as invalidate
+from ..replay_cache.replays import invalidate
 from ..storage.upkeep import Upkeep
 from ..storage.values import Found
 

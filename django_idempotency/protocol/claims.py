@@ -78,7 +78,7 @@ class Claim:
 
     def wipe(self) -> None:
         """Delete the request that was stored for a completer."""
-        self.store.wipe(self.id)
+        self.store.delete_envelope(self.id)
 
     def release_late(self, error: str) -> bool:
         """Free the key after a rollback; False when it is locked, finished or not ours."""

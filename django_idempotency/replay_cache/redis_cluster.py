@@ -1,4 +1,4 @@
-"""Redis Cluster behind django-redis, which has no client for it, by its CONNECTION_FACTORY.
+"""Redis Cluster for django-redis, which has no client for it; set as its CONNECTION_FACTORY.
 
 ::
 
@@ -31,22 +31,22 @@ Address = tuple[str, int]
 
 @cache
 def _client(addresses: tuple[Address, ...], options: tuple[tuple[str, Any], ...]) -> Any:
-    """One client for the whole process: it knows whose slots are whose, and has the connections."""
+    """The process's only client: it knows which node has which slots, and keeps connections."""
     nodes = [ClusterNode(host, port) for host, port in addresses]  # type: ignore[no-untyped-call]
-    # Ten times by default, with a time-out and a new look at the whole cluster each time.
+    # By default it would try ten times, each with a time-out and a new look at the whole cluster.
     retry = Retry(NoBackoff(), 0)
     return RedisCluster(startup_nodes=nodes, retry=retry, **dict(options))
 
 
 class ClusterConnectionFactory(ConnectionFactory):  # type: ignore[misc]
-    """``OPTIONS["CLUSTER"]`` names some of the nodes, as pairs of host and port.
+    """Connects to a cluster, of which ``OPTIONS["CLUSTER"]`` names some nodes: (host, port).
 
-    ``LOCATION`` is one word; a list would be read as a primary and its replicas. Each key of one
-    record lies in one slot.
+    ``LOCATION`` must be one word: django-redis takes a list for a primary and its replicas. All
+    keys of one record lie in the same slot.
     """
 
     def connect(self, url: str) -> Any:
-        """The process's client; ``url`` says nothing."""
+        """The process's client; ``url`` is not used to find the nodes."""
         given: Sequence[Sequence[Any]] = self.options["CLUSTER"]
         addresses = tuple((str(host), int(port)) for host, port in given)
         params = self.make_connection_params(url)
@@ -54,5 +54,5 @@ class ClusterConnectionFactory(ConnectionFactory):  # type: ignore[misc]
         return _client(addresses, tuple(sorted((kept | self.redis_client_cls_kwargs).items())))
 
     def disconnect(self, connection: Any) -> None:
-        """Close its connections."""
+        """The connections of the process's client are closed."""
         connection.disconnect_connection_pools()

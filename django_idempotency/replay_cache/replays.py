@@ -1,10 +1,10 @@
 """Completed records in a cache, in front of the database, which stays the only truth.
 
-An entry counts only beside the marker it was filled under. A marker is random, and was there before
-its filler looked into the database; who lets a record expire removes it afterwards. So a late
-fill finds no marker, or another one, and counts for nothing: absence never matches. Everything is
-signed, for its place only; it lives no longer than the retention, and than
-``IDEMPOTENCY_CACHE_MAX_AGE``, and says itself until when: who brings an old one back gains nothing.
+An entry counts only while the marker that it was filled under is there. A marker is random, and is
+written before its request looks into the database. After a record has expired, its marker is
+removed. So a late fill finds no marker, or another one, and never counts. Everything is signed for
+its place only. An entry ends with the retention, after ``IDEMPOTENCY_CACHE_MAX_AGE`` at the latest,
+and contains its end: to write an old one again does not prolong it.
 """
 
 import logging
@@ -18,7 +18,7 @@ from typing import TypeVar
 
 from .. import conf
 from ..storage.values import Intent, StoredResponse
-from .entries import _END, _packed, _unpacked, seal, unseal
+from .entries import is_fenced, packed_entry, packed_fence, seal, unpacked_entry, unseal
 from .transport import Breaker, Transport, transport_of
 
 logger = logging.getLogger("django_idempotency.cache")
@@ -26,8 +26,7 @@ logger = logging.getLogger("django_idempotency.cache")
 T = TypeVar("T")
 
 _MARKER_BYTES = 16
-_DIGEST_BYTES = 32
-# As long as duplicates of a request whose worker was killed may be sent away for it.
+# For so long at most the fence of a killed worker makes duplicates get 409.
 _FENCE_SECONDS = 1.0
 
 
@@ -44,10 +43,10 @@ def _names(using: str, record: uuid.UUID) -> tuple[str, str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """What the cache knows of one request, and where to put what it will answer.
+    """What the cache knows of one request, and where the response is put.
 
-    ``response`` is the one it is to be answered with; ``is_running`` says that an equal request
-    runs just now.
+    ``response`` is the reply that is there already; ``is_running`` says that a fence of the same
+    request is.
     """
 
     replays: "Replays"
@@ -58,29 +57,32 @@ class Slot:
     looked_at: float = field(default_factory=time.monotonic)
 
     def fill(self, response: StoredResponse, seconds: float) -> None:
-        """Put a committed response there, which answers for so many seconds from the look on."""
+        """A committed response is in the cache for so many seconds, counted from the look.
+
+        One without a body, or that is too large, is not; then only the fence is removed.
+        """
         life = min(seconds, conf.cache_max_age().total_seconds())
         life -= time.monotonic() - self.looked_at
         if self.marker is None or response.body is None or life <= 0:
-            self.clear()
+            self.clear_fence()
             return
-        content = _packed(self.marker, self.intent, response, life)
+        content = packed_entry(self.marker, self.intent, response, life)
         if len(content) > conf.cache_max_bytes():
-            self.clear()
+            self.clear_fence()
             return
         self.replays.put(self.intent.id, content, life)
 
     def fence(self) -> None:
-        """Have duplicates sent away by the cache, for a moment."""
+        """Duplicates get 409 from the cache, for a moment."""
         if conf.cache_inflight():
             self.replays.put_fence(self.intent)
 
-    def forget(self) -> None:
-        """Let nothing count that was put there before."""
-        self.replays.clear(self.intent.id)
+    def invalidate(self) -> None:
+        """Nothing that was put there before counts any more, if the cache answers at all."""
+        self.replays.remove(self.intent.id)
 
-    def clear(self) -> None:
-        """Send nobody away any more."""
+    def clear_fence(self) -> None:
+        """Duplicates ask the database again."""
         if conf.cache_inflight():
             self.replays.clear_fence(self.intent.id)
 
@@ -94,7 +96,7 @@ class Replays:
         self._breaker = _breaker(alias)
 
     def look(self, intent: Intent) -> Slot:
-        """What lies in the cache for this request; without it, a slot that takes nothing."""
+        """What the cache has for this request; a slot that takes nothing if the cache fails."""
         names = _names(self._using, intent.id)
         asked = names if conf.cache_inflight() else names[:2]
         own, life = secrets.token_bytes(_MARKER_BYTES), conf.cache_max_age().total_seconds()
@@ -104,7 +106,7 @@ class Replays:
         marker, entry, *fence = found
         response = self._response(intent, marker, entry)
         is_running = response is None and self._is_running(intent, fence)
-        # Where there was none, it is ours now.
+        # Where there was none, this request's own is there now.
         marker = own if marker is None else marker
         is_marker = len(marker) == _MARKER_BYTES
         return Slot(self, intent, marker if is_marker else None, response, is_running)
@@ -115,52 +117,49 @@ class Replays:
         if marker is None or entry is None or len(marker) != _MARKER_BYTES:
             return None
         content = unseal(self._place(intent.id, "e"), entry)
-        return _unpacked(content, marker, intent) if content else None
+        return unpacked_entry(content, marker, intent) if content else None
 
     def _is_running(self, intent: Intent, fence: list[bytes | None]) -> bool:
         sealed = fence[0] if fence else None
         content = unseal(self._place(intent.id, "f"), sealed) if sealed else None
-        if not content or content[_END.size :] != intent.fingerprint:
-            return False
-        return time.time() < float(_END.unpack_from(content)[0])
+        return content is not None and is_fenced(content, intent)
 
     def _place(self, record: uuid.UUID, kind: str) -> str:
         return f"{kind}:{self._using}:{record.hex}"
 
     def put(self, record: uuid.UUID, content: bytes, life: float) -> None:
-        """Write an entry, and take the fence away."""
+        """An entry is written, and the fence removed."""
         _, entry, fence = _names(self._using, record)
         sealed = seal(self._place(record, "e"), content)
         remove = [fence] if conf.cache_inflight() else []
         self._ask("filled", lambda cache: cache.put(entry, sealed, life, remove=remove))
 
     def put_fence(self, intent: Intent) -> None:
-        """Say that this request runs."""
+        """The cache says that this request runs."""
         fence = _names(self._using, intent.id)[2]
-        content = _END.pack(time.time() + _FENCE_SECONDS) + intent.fingerprint
-        sealed = seal(self._place(intent.id, "f"), content)
+        sealed = seal(self._place(intent.id, "f"), packed_fence(intent, _FENCE_SECONDS))
         self._ask("filled", lambda cache: cache.put(fence, sealed, _FENCE_SECONDS))
 
     def clear_fence(self, record: uuid.UUID) -> None:
-        """Say that nothing runs."""
+        """The cache no longer says that a request runs."""
         self._ask("cleared", lambda cache: cache.remove(_names(self._using, record)[2:]))
 
-    def clear(self, record: uuid.UUID) -> None:
-        """Let nothing count that was put there before, if the cache answers at all."""
+    def remove(self, record: uuid.UUID) -> None:
+        """Nothing of this record is left in the cache, if the cache answers at all."""
         self._ask("cleared", lambda cache: cache.remove(_names(self._using, record)))
 
-    def forget(self, records: Iterable[uuid.UUID]) -> bool:
-        """Let entries of these records count no more; whether the cache has said so.
+    def invalidate(self, records: Iterable[uuid.UUID]) -> bool:
+        """Entries of these records count no more, if True: the cache has confirmed it.
 
-        Otherwise they may be replayed until their ``IDEMPOTENCY_CACHE_MAX_AGE`` is over. Asks the
-        cache even where it is left alone.
+        Otherwise they may be replayed until their ``IDEMPOTENCY_CACHE_MAX_AGE`` is over. The cache
+        is asked even while the breaker is open.
         """
         names = [_names(self._using, record) for record in records]
         removed = self._answer("cleared", lambda cache: [cache.remove(each) for each in names])
         return removed is not None and all(removed)
 
     def _ask(self, what: str, question: Callable[[Transport], T]) -> T | None:
-        """What the cache answers; None where it fails, or is left alone just now."""
+        """What the cache answers; None where it fails, or the breaker is open."""
         if not self._breaker.allows(conf.cache_retry().total_seconds()):
             return None
         return self._answer(what, question)
@@ -190,7 +189,7 @@ def has_replays() -> bool:
     return bool(conf.cache_alias())
 
 
-def forget(using: str, records: Iterable[uuid.UUID]) -> bool:
-    """Let entries of these records count no more; False where the cache has not said so."""
+def invalidate(using: str, records: Iterable[uuid.UUID]) -> bool:
+    """Entries of these records count no more; False where the cache has not confirmed it."""
     found = replays(using)
-    return found is None or found.forget(records)
+    return found is None or found.invalidate(records)

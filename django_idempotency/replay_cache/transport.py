@@ -1,7 +1,7 @@
-"""How bytes come into a cache and out of it, in as few round trips as it allows.
+"""How bytes are written to a cache and read from it, and when a cache that failed is left alone.
 
-Over django-redis they go as they are; any other of Django's backends writes and reads them in its
-own way, pickled as a rule.
+There are as few round trips as the cache allows. django-redis takes the bytes as they are; every
+other backend of Django's writes them in its own way, pickled as a rule.
 """
 
 import time
@@ -26,17 +26,19 @@ class Transport(Protocol):
     """
 
     def look(self, names: Sequence[str], marker: bytes, life: float) -> list[bytes | None]:
-        """What lies under these names; under the first, ``marker`` does now, if nothing did."""
+        """The values of these names; ``marker`` is written under the first if it had none."""
 
     def put(self, name: str, value: bytes, life: float, *, remove: Sequence[str] = ()) -> None:
-        """Write one value and remove others."""
+        """One value is written, and others are removed."""
 
     def remove(self, names: Sequence[str]) -> bool:
-        """Whether the cache says that nothing lies under the first of these names any more."""
+        """The names are removed; whether the cache confirms it for the first of them."""
 
 
-# Not a pipeline: in a cluster redis-py would send again, one by one, what has failed, and wait for
-# each. A Redis that is full refuses the marker, and is still read.
+_READ_BACK_SECONDS = 10
+
+# Not a pipeline: if one failed in a cluster, redis-py would send its commands again one by one, and
+# wait for each. A Redis that is full refuses the marker and can still be read.
 _LOOK = """
 local found = redis.call("MGET", unpack(KEYS))
 redis.pcall("SET", KEYS[1], ARGV[1], "NX", "PX", ARGV[2])
@@ -49,14 +51,14 @@ return redis.call("SET", KEYS[1], ARGV[1], "PX", ARGV[2])
 
 
 class RedisTransport:
-    """One command a method, and no serialiser: it would unpickle whatever it finds."""
+    """One command for each method, and no serialiser, which would unpickle whatever it finds."""
 
     def __init__(self, cache: Any) -> None:
         self._client = cache.client
 
     @property
     def _server(self) -> Any:
-        # The master, also with Sentinel: what was removed must not be read.
+        # The master, also behind Sentinel: a replica may still have what was removed.
         return self._client.get_client(write=True)
 
     def _keys(self, names: Sequence[str]) -> list[str]:
@@ -80,7 +82,7 @@ class RedisTransport:
 
 
 class DjangoTransport:
-    """Any backend of Django's; two round trips where nothing is found."""
+    """Any backend of Django's; a look that finds nothing takes two round trips."""
 
     def __init__(self, cache: BaseCache) -> None:
         self._cache = cache
@@ -98,14 +100,10 @@ class DjangoTransport:
             self._cache.delete_many(list(remove))
 
     def remove(self, names: Sequence[str]) -> bool:
-        # Some backends swallow their errors; what cannot be read back was not removed.
+        # Some backends swallow their errors: only a value that can be read back was written.
         self._cache.delete_many(list(names[1:]))
-        self._cache.set(names[0], b"removed", _MOMENT)
+        self._cache.set(names[0], b"removed", _READ_BACK_SECONDS)
         return bool(self._cache.get(names[0]) == b"removed")
-
-
-# Long enough to be read back.
-_MOMENT = 10
 
 
 def _milliseconds(seconds: float) -> int:
@@ -113,11 +111,11 @@ def _milliseconds(seconds: float) -> int:
 
 
 def is_raw(alias: str) -> bool:
-    """Whether the bytes in a cache of the project are read and written as they are."""
+    """Whether a cache of the project takes bytes as they are."""
     cache: Any = caches[alias]
     if RedisCache is None or not isinstance(cache, RedisCache):
         return False
-    # Several servers, one for each key, are no one client.
+    # A ShardClient has several servers, and no single client to send a script to.
     return isinstance(cache.client, DefaultClient) and not isinstance(cache.client, ShardClient)
 
 
@@ -128,7 +126,7 @@ def transport_of(alias: str) -> Transport:
 
 
 class Breaker:
-    """Lets everybody through until something failed; then one caller each ``interval`` seconds."""
+    """Allows every call until one has failed; then one call each ``interval`` seconds."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -136,7 +134,7 @@ class Breaker:
         self._failed_at = 0.0
 
     def allows(self, interval: float) -> bool:
-        """Whether to try; the one who may after a failure keeps the others away meanwhile."""
+        """Whether to call. After a failure this allows one call, and none beside it."""
         if not self._open_until:
             return True
         with self._lock:
@@ -147,14 +145,15 @@ class Breaker:
             return True
 
     def failed(self, interval: float) -> None:
-        """Keep everybody away for an interval."""
+        """No call is allowed for an interval."""
         self._failed_at = time.monotonic()
         self._open_until = self._failed_at + interval
 
     def succeeded(self, began: float) -> None:
-        """Let everybody through, unless something has failed since ``began``, a monotonic time.
+        """Every call is allowed again, unless one has failed since ``began``, a monotonic time.
 
-        Where it is several servers, what was under way to another one says nothing of that.
+        A cache may be several servers: a call that was under way to another one says nothing about
+        the server that failed.
         """
         if began >= self._failed_at:
             self._open_until = 0.0

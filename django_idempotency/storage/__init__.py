@@ -1,1 +1,1 @@
-"""The tables: every statement of the package, in each database's SQL."""
+"""The tables: the package's own SQL in each database's dialect, and what runs it."""

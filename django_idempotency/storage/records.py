@@ -1,7 +1,7 @@
-"""The records of one database: each step of the protocol as one statement and its answer.
+"""The records of one database: each move of the protocol as one statement and its answer.
 
-A :class:`Store` speaks for one database alias. One method is one statement; what to do next is
-for :mod:`django_idempotency.protocol.claims` to decide.
+A :class:`Store` stands for one database alias. One method is one statement as a rule; what follows
+from its answer is for :mod:`django_idempotency.protocol` to decide.
 """
 
 import json
@@ -22,40 +22,45 @@ from .values import Found, Inserted, Intent, StoredResponse, Terms, inserted
 
 
 class RowLockedError(Exception):
-    """Another transaction holds the row just now, which says nothing about whose it is."""
+    """Another transaction holds the row at the moment, which does not tell whose claim it is."""
 
 
 _NOTHING = nullcontext()
 
 
 @cache
-def _words(alias: str) -> tuple[Dialect, Texts]:
+def _texts(alias: str) -> tuple[Dialect, Texts]:
     connection = connections[alias]
     dialect = dialect_of(connection)
-    return dialect, Texts(connection, dialect)
+    return dialect, Texts(dialect, connection.ops.quote_name)
 
 
 class Store:
-    """The records of one database alias, one statement a method, each in the calling thread."""
+    """The records of one database alias: one statement a method, run in the calling thread."""
 
     def __init__(self, alias: str) -> None:
         self.alias = alias
-        self.dialect, self._texts = _words(alias)
+        self.dialect, self._texts = _texts(alias)
 
     @property
     def connection(self) -> BaseDatabaseWrapper:
-        """The calling thread's: a coroutine whose client has gone goes on in another."""
+        """The calling thread's: a coroutine whose client has gone continues in another thread."""
         return connections[self.alias]
 
     @property
     def joined(self) -> bool:
-        """Whether a transaction is open already, of which everything done here is a part."""
+        """Whether a transaction is open already; then everything done here is part of it."""
         return self.connection.in_atomic_block
 
     def _execute(self, text: str, params: Mapping[str, Any]) -> int:
         with self.dialect.cursor(self.connection) as cursor:
             cursor.execute(text, params)
             return int(cursor.rowcount)
+
+    def _row(self, text: str, params: Mapping[str, Any]) -> Any:
+        with self.dialect.cursor(self.connection) as cursor:
+            cursor.execute(text, params)
+            return cursor.fetchone()
 
     def _contained(self) -> AbstractContextManager[None]:
         """An error inside leaves an outer transaction usable."""
@@ -66,11 +71,10 @@ class Store:
             return _NOTHING
         return self.dialect.waiting(self.connection, seconds)
 
-    def _held(self, record: uuid.UUID, holder: uuid.UUID) -> dict[str, Any]:
-        d = self.dialect
-        return {"id": d.uuid(record), "holder": d.uuid(holder)}
+    def _owner_params(self, record: uuid.UUID, token: uuid.UUID) -> dict[str, Any]:
+        return {"id": self.dialect.uuid(record), "owner": self.dialect.uuid(token)}
 
-    def _terms(self, intent: Intent, terms: Terms) -> dict[str, Any]:
+    def _claim_params(self, intent: Intent, terms: Terms) -> dict[str, Any]:
         d = self.dialect
         return {
             "id": d.uuid(intent.id),
@@ -87,9 +91,9 @@ class Store:
         }
 
     def insert(self, intent: Intent, terms: Terms) -> Inserted | Found:
-        """Claim a key nobody has used; the record that stands in the way, if it shows itself."""
+        """Claim a key without a record; the record that was there, where the INSERT reads it."""
         d, joined = self.dialect, self.joined
-        params = self._terms(intent, terms)
+        params = self._claim_params(intent, terms)
         try:
             with self._contained(), self._waiting(d.insert_wait(joined=joined)):
                 if not d.insert_and_read:
@@ -107,13 +111,13 @@ class Store:
     def _insert_and_read(self, params: Mapping[str, Any], joined: bool, unflushed: bool) -> Any:
         texts, connection = self._texts, self.connection
         if joined:
-            return self.dialect.execute_several(connection, texts.joined, params)
+            return self.dialect.execute_several(connection, texts.claim_joined, params)
         if not self.dialect.prepares(connection):
             text = texts.claim_unflushed if unflushed else texts.claim
             return self._learned(self.dialect.execute_several(connection, text, params))
-        with self.dialect.cursor(connection) as cursor:
-            cursor.execute(texts.prepared_unflushed if unflushed else texts.prepared, params)
-            return cursor.fetchone()
+        return self._row(
+            texts.claim_prepared_unflushed if unflushed else texts.claim_prepared, params
+        )
 
     def _learned(self, row: Sequence[Any] | None) -> Sequence[Any] | None:
         if row is None:
@@ -124,55 +128,46 @@ class Store:
 
     def read(self, record: uuid.UUID) -> Found | None:
         """The record as it stands committed."""
-        with self.dialect.cursor(self.connection) as cursor:
-            cursor.execute(self._texts.read, {"id": self.dialect.uuid(record)})
-            row = cursor.fetchone()
+        row = self._row(self._texts.read, {"id": self.dialect.uuid(record)})
         return None if row is None else Found.of(row)
 
     def take(self, intent: Intent, found: Found, terms: Terms, *, anew: bool) -> bool:
-        """Make the record ours if it is as ``found`` and nobody holds it; never waits.
+        """Claim a record that is still as ``found`` and that no transaction holds; never waits.
 
-        ``anew`` starts another life of the key.
+        ``anew`` says that the record has expired, and its key begins another life.
         """
         if self._is_alive(found):
             return False
-        params = self._terms(intent, terms) | {"anew": anew}
-        held = self._held(intent.id, found.token) | {"held": found.status.value}
+        params = self._claim_params(intent, terms) | self._owner_params(intent.id, found.token)
+        params |= {"anew": anew, "found_status": found.status.value}
         other = anew or found.fingerprint != intent.fingerprint
-        forget = (self._texts.forget_steps, self._texts.forget_envelope) if other else ()
-        return self._if_free((self._texts.take, *forget), params | held, self._unchanged, wait=0.0)
+        deletions = (self._texts.delete_steps, self._texts.delete_envelope) if other else ()
+        return self._if_free((self._texts.take, *deletions), params, self._unchanged, wait=0.0)
 
     @property
     def _unchanged(self) -> AbstractContextManager[None]:
         return nullcontext() if self.joined else self.dialect.unchanged(self.connection)
 
-    def _says(self, text: str, record: uuid.UUID) -> bool:
-        with self.dialect.cursor(self.connection) as cursor:
-            cursor.execute(text, {"id": self.dialect.uuid(record)})
-            return bool(cursor.fetchone()[0])
-
     def has_envelope(self, record: uuid.UUID) -> bool:
-        """Whether a completer may finish the operation."""
-        return self._says(self._texts.has_envelope, record)
+        """Whether the request is stored, so that a completer may finish the operation."""
+        return bool(self._row(self._texts.has_envelope, {"id": self.dialect.uuid(record)})[0])
 
     def is_unfinished(self, record: uuid.UUID) -> bool:
         """Whether an earlier attempt has left checkpoints, or a completer may make another."""
-        return self._says(self._texts.is_unfinished, record)
+        return bool(self._row(self._texts.is_unfinished, {"id": self.dialect.uuid(record)})[0])
 
-    def wipe(self, record: uuid.UUID) -> None:
-        """Throw the envelope away: the operation is finished."""
-        self._execute(self._texts.forget_envelope, {"id": self.dialect.uuid(record)})
+    def delete_envelope(self, record: uuid.UUID) -> None:
+        """The stored request is gone: no completer takes the operation up any more."""
+        self._execute(self._texts.delete_envelope, {"id": self.dialect.uuid(record)})
 
     def _is_alive(self, found: Found) -> bool:
-        """Whether the owner of a running attempt is known to live."""
+        """Whether the owner of a running attempt is known to be alive."""
         if found.alive is not None:
             return found.alive
         vouched = found.status is Status.IN_PROGRESS and found.atomic
         if not vouched or self.joined or not self.dialect.probe:
             return False
-        with self.dialect.cursor(self.connection) as cursor:
-            cursor.execute(self.dialect.probe, {"lock": _lock_of(found.token)})
-            return not cursor.fetchone()[0]
+        return not self._row(self.dialect.probe, {"lock": _lock_of(found.token)})[0]
 
     def _if_free(
         self,
@@ -182,9 +177,9 @@ class Store:
         *,
         wait: float,
     ) -> bool:
-        """Whether the row was there and free; then the other texts are run, too, as one with it.
+        """Whether the first text changed a row; then the others were run in its transaction.
 
-        ``wait`` is for databases without rows to skip.
+        ``wait`` is how many seconds to wait for a lock on a database that cannot skip locked rows.
         """
         waiting = self._waiting(None if self.dialect.skips_locked else wait)
         one = transaction.atomic(using=self.alias) if len(texts) > 1 else nullcontext()
@@ -198,43 +193,43 @@ class Store:
             raise
 
     def lock(self, record: uuid.UUID, token: uuid.UUID, *, wait: float | None) -> bool:
-        """Hold the row until the transaction ends; whether it still is this owner's.
+        """The row is locked until the transaction ends, if the claim is still this owner's.
 
         ``wait`` is in seconds; None waits for nothing. Raises RowLockedError.
         """
         text = self._texts.heartbeat_nowait if wait is None else self._texts.heartbeat
-        return self._hold(text, self._held(record, token) | {"lock": _lock_of(token)}, wait)
+        params = self._owner_params(record, token) | {"lock": _lock_of(token)}
+        return self._lock_row(text, params, wait)
 
-    def _hold(self, text: str, params: Mapping[str, Any], wait: float | None) -> bool:
+    def _lock_row(self, text: str, params: Mapping[str, Any], wait: float | None) -> bool:
         try:
             with self._waiting(wait):
                 return self._execute(text, params) == 1
         except DatabaseError as error:
-            # What cannot be serialized need not be lost: a new snapshot tells.
+            # A transaction that cannot be serialized need not have lost its claim: only the next
+            # snapshot tells.
             in_vain = self.dialect.is_locked(error) or self.dialect.is_lost(error)
             if self.dialect.skips_locked and in_vain:
                 raise RowLockedError from error
             raise
 
-    def watch(self, record: uuid.UUID, holder: uuid.UUID, seconds: float) -> None:
-        """Return when the holder's transaction has ended, at the latest after ``seconds``.
+    def watch(self, record: uuid.UUID, owner: uuid.UUID, seconds: float) -> None:
+        """Return when the owner's transaction has ended, at the latest after ``seconds``.
 
-        Returns at once where it has not begun. Not for a time that :meth:`can_watch` denies.
+        Returns at once where that transaction has not begun. Only for a time that
+        :meth:`can_watch` allows.
         """
-        d = self.dialect
-        text = d.watch_text.format(
-            table=self._texts.table, id=d.uuid(record), holder=d.uuid(holder), lock=_lock_of(holder)
-        )
+        params = self._owner_params(record, owner) | {"lock": _lock_of(owner)}
         try:
-            d.watch(self.connection, text, seconds)
+            self.dialect.watch(self.connection, self._texts.watch.format(**params), seconds)
         except DatabaseError as error:
-            if not d.is_locked(error):
+            if not self.dialect.is_locked(error):
                 raise
 
     def can_watch(self, seconds: float) -> bool:
-        """Whether the database can wait that long, and wakes who waits."""
-        d = self.dialect
-        return bool(d.watch_text) and seconds >= d.shortest_wait and not self.joined
+        """Whether the database can wake a waiter up, and wait for as short a time as that."""
+        is_long_enough = seconds >= self.dialect.shortest_wait
+        return bool(self._texts.watch) and is_long_enough and not self.joined
 
     def complete(
         self,
@@ -246,40 +241,36 @@ class Store:
         locked: bool,
         commit: bool = False,
     ) -> bool:
-        """Save the response if the record is this owner's.
+        """The response is saved, if the claim is still this owner's.
 
-        ``locked`` says that :meth:`lock` holds it; ``commit`` ends the transaction with it, which
-        takes a database that :attr:`can_commit`.
+        ``locked`` says that :meth:`lock` holds the row. ``commit`` commits the transaction in the
+        same message, which only a database that :attr:`can_commit` can do.
         """
+        texts = self._texts
         params = {
             "response_status": response.status,
             "response_headers": json.dumps(response.headers),
             "response_body": response.body,
             "response_codec": response.codec,
             "retention": self.dialect.duration(retention),
-        } | self._held(record, token)
+        } | self._owner_params(record, token)
         if commit:
-            return self._settle_and_commit(self._texts.complete_fenced, params)
-        return self._settle(self._texts.complete, params, locked=locked)
+            return self._settle_and_commit(texts.complete_fenced, params)
+        return self._execute(texts.complete_marked if locked else texts.complete, params) == 1
 
     def release(
         self, record: uuid.UUID, token: uuid.UUID, *, locked: bool, commit: bool = False
     ) -> bool:
-        """Free the key beside the writes of an attempt that was no outcome."""
-        params = self._held(record, token)
+        """The key is free again, beside the writes of an attempt that was no outcome."""
+        texts, params = self._texts, self._owner_params(record, token)
         if commit:
-            return self._settle_and_commit(self._texts.release_fenced, params)
-        return self._settle(self._texts.release, params, locked=locked)
+            return self._settle_and_commit(texts.release_fenced, params)
+        return self._execute(texts.release_marked if locked else texts.release, params) == 1
 
     @property
     def can_commit(self) -> bool:
-        """Whether a statement that settles the record can take the COMMIT along."""
+        """Whether the statement that settles the record and COMMIT can be one message."""
         return bool(self.dialect.fence)
-
-    def _settle(self, text: str, params: Mapping[str, Any], *, locked: bool) -> bool:
-        # MySQL rolls back a deadlocked transaction by itself, and a view may not care: its early
-        # writes are gone then, and so is the mark.
-        return self._execute(text + self._texts.mark if locked else text, params) == 1
 
     def _settle_and_commit(self, text: str, params: Mapping[str, Any]) -> bool:
         try:
@@ -291,15 +282,15 @@ class Store:
         return True
 
     def release_late(self, record: uuid.UUID, token: uuid.UUID, error: str) -> bool:
-        """Free the key after a rollback, if nobody else holds or owns it; never waits.
+        """The key is free after a rollback, if its claim is still this owner's; never waits.
 
-        (SQLite has no row to skip: there it waits a moment for its one lock, and after that for
-        a retry to take the key over.)
+        SQLite cannot skip a locked row: there it waits for the one write lock for a moment. Where
+        that was in vain, the next retry takes the key over.
         """
-        params = self._held(record, token) | {"error": error}
+        params = self._owner_params(record, token) | {"error": error}
         return self._if_free([self._texts.release_late], params, nullcontext(), wait=0.25)
 
 
 def _lock_of(token: uuid.UUID) -> int:
-    """The number of an owner's advisory lock: as random as his token."""
+    """The number of an owner's advisory lock: as random as its token."""
     return int.from_bytes(token.bytes[:8], signed=True)

@@ -1,52 +1,49 @@
-"""The steps of one operation in the database: loaded at once, written under the record's lock.
+"""The steps of one operation in the database: their statements, and one method for each.
 
-One method is one statement, as in :mod:`.store`; when which is run is for :mod:`.steps` to decide.
+All steps are loaded at once, and written under the record's lock. What is run when is for
+:mod:`django_idempotency.durable.checkpoints` to decide.
 """
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cache
 from typing import Any
 
 from django.db import connections
-from django.db.backends.base.base import BaseDatabaseWrapper
 
-from ..models import (
-    StepKind,
-    StepStatus,
-)
+from ..models import StepKind, StepStatus
 from .dialects import Dialect, dialect_of
 from .records import Store
-from .statements import _GUARD, _OVER, _Words
+from .statements import GUARD, Words
+
+_OVER = f"'{StepStatus.COMPLETED.value}', '{StepStatus.FAILED.value}'"
 
 
-class StepTexts(_Words):
-    """The statements of the steps of one operation, for one alias."""
+class StepTexts(Words):
+    """The statements of the steps of one operation."""
 
     _COLUMNS = ("name", "kind", "status", "attempt", "input_digest", "output", "codec", "error")
     _CHANGES = ("status", "attempt", "input_digest", "output", "codec", "error")
 
-    def __init__(self, connection: BaseDatabaseWrapper, dialect: Dialect) -> None:
-        super().__init__(connection, dialect)
-        self.load = (
-            f"SELECT {', '.join(map(self._quote, self._COLUMNS))} FROM {self.steps}"
-            " WHERE record_id = %(id)s"
-        )
+    def __init__(self, dialect: Dialect, quote: Callable[[str], str]) -> None:
+        super().__init__(dialect, quote)
+        names = ", ".join(self._quoted[name] for name in self._COLUMNS)
+        self.load = f"SELECT {names} FROM {self._steps} WHERE record_id = %(id)s"
         beat = {
-            "table": self.table,
+            "table": self._table,
             "changes": f"lease_expires_at = {dialect.later.format('lease')}",
-            "condition": _GUARD,
+            "condition": GUARD,
         }
         if dialect.marks:
             beat["changes"] += ", error = %(mark)s"
         self.beat = dialect.update.format(**beat)
         self.beat_nowait = dialect.update_nowait.format(**beat)
         # In the view's own transaction its first statement has left the mark.
-        marked = f"{_GUARD} AND error = %(mark)s" if dialect.marks else _GUARD
-        self.add, self.add_marked = self._add(_GUARD), self._add(marked)
-        self.change, self.change_marked = self._change(_GUARD), self._change(marked)
+        marked = f"{GUARD} AND error = %(mark)s" if dialect.marks else GUARD
+        self.add, self.add_marked = self._add(GUARD), self._add(marked)
+        self.change, self.change_marked = self._change(GUARD), self._change(marked)
 
     def _times(self) -> dict[str, str]:
         now = self._dialect.now
@@ -57,37 +54,37 @@ class StepTexts(_Words):
 
     def _add(self, guard: str) -> str:
         values = {"record_id": "id"}
-        values |= {self._quote(name): self._value(name) for name in self._COLUMNS}
+        values |= {self._quoted[name]: self._param(name) for name in self._COLUMNS}
         values |= {"token": "token"} | self._times()
         return (
-            f"INSERT INTO {self.steps} ({', '.join(values)})"
-            f" SELECT {', '.join(values.values())} FROM {self.table} WHERE {guard}"
+            f"INSERT INTO {self._steps} ({', '.join(values)})"
+            f" SELECT {', '.join(values.values())} FROM {self._table} WHERE {guard}"
         )
 
     def _change(self, guard: str) -> str:
-        values = {self._quote(name): self._value(name) for name in self._CHANGES}
-        values |= {"token": self._value("holder")} | self._times()
+        values = {self._quoted[name]: self._param(name) for name in self._CHANGES}
+        values |= {"token": self._param("owner")} | self._times()
         changes = ", ".join(f"{name} = {value}" for name, value in values.items())
         return (
-            f"UPDATE {self.steps} SET {changes}"
-            f" WHERE record_id = %(id)s AND {self._quote('name')} = %(name)s"
+            f"UPDATE {self._steps} SET {changes}"
+            f" WHERE record_id = %(id)s AND {self._quoted['name']} = %(name)s"
             f" AND status NOT IN ({_OVER})"
-            f" AND EXISTS (SELECT 1 FROM {self.table} WHERE {guard})"
+            f" AND EXISTS (SELECT 1 FROM {self._table} WHERE {guard})"
         )
 
 
 @cache
-def _words(alias: str) -> StepTexts:
+def _texts(alias: str) -> StepTexts:
     connection = connections[alias]
-    return StepTexts(connection, dialect_of(connection))
+    return StepTexts(dialect_of(connection), connection.ops.quote_name)
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
     """A step as it is recorded.
 
-    ``digest`` is the SHA-256 of its arguments, ``output`` its result in JSON, encoded as ``codec``
-    says, and ``took`` how long its last run lasted.
+    ``digest`` is the SHA-256 of its arguments, ``output`` its result in JSON, encoded with
+    ``codec``, and ``took`` how long its last run lasted.
     """
 
     name: str
@@ -106,16 +103,16 @@ class Entry:
 
 
 class Journal(Store):
-    """The steps on one database alias."""
+    """The steps of operations on one database alias."""
 
     def __init__(self, alias: str) -> None:
         super().__init__(alias)
-        self._steps = _words(alias)
+        self._step_texts = _texts(alias)
 
     def load(self, record: uuid.UUID) -> dict[str, Entry]:
         """The steps of an operation, by their names."""
         with self.connection.cursor() as cursor:
-            cursor.execute(self._steps.load, {"id": self.dialect.uuid(record)})
+            cursor.execute(self._step_texts.load, {"id": self.dialect.uuid(record)})
             return {row[0]: _entry(row) for row in cursor.fetchall()}
 
     def beat(
@@ -127,30 +124,29 @@ class Journal(Store):
         wait: float | None,
         mark: str,
     ) -> bool:
-        """Hold the row until the transaction ends, and trust its claim for so long from now on.
+        """The row is locked and the lease extended, if the claim is still this owner's.
 
-        Whether it still is this owner's. ``wait`` is in seconds; None waits for nothing, and raises
-        RowLockedError. ``mark`` tells the transaction from every other.
+        ``wait`` is as for :meth:`lock`. ``mark`` tells this transaction from every other.
         """
-        text = self._steps.beat_nowait if wait is None else self._steps.beat
+        text = self._step_texts.beat_nowait if wait is None else self._step_texts.beat
         params = {"lease": self.dialect.duration(lease), "mark": mark}
-        return self._hold(text, self._held(record, token) | params, wait)
+        return self._lock_row(text, self._owner_params(record, token) | params, wait)
 
     def add(self, record: uuid.UUID, token: uuid.UUID, entry: Entry, *, mark: str) -> bool:
-        """Record a step; False if the record is not this owner's.
+        """Record a step; False if the claim is not this owner's any more.
 
-        ``mark`` is that of the transaction's heartbeat; empty in one that began otherwise.
+        ``mark`` is that of the :meth:`beat` of this transaction; empty if there was none.
         """
-        text = self._steps.add_marked if mark else self._steps.add
-        return self._execute(text, self._written(record, token, entry) | {"mark": mark}) == 1
+        text = self._step_texts.add_marked if mark else self._step_texts.add
+        return self._execute(text, self._step_params(record, token, entry) | {"mark": mark}) == 1
 
     def change(self, record: uuid.UUID, token: uuid.UUID, entry: Entry, *, mark: str) -> bool:
-        """Record what has become of a step that is not over; False as :meth:`add`."""
-        text = self._steps.change_marked if mark else self._steps.change
-        return self._execute(text, self._written(record, token, entry) | {"mark": mark}) == 1
+        """Record what became of a step that is not over; False as for :meth:`add`."""
+        text = self._step_texts.change_marked if mark else self._step_texts.change
+        return self._execute(text, self._step_params(record, token, entry) | {"mark": mark}) == 1
 
-    def _written(self, record: uuid.UUID, token: uuid.UUID, entry: Entry) -> dict[str, Any]:
-        return self._held(record, token) | {
+    def _step_params(self, record: uuid.UUID, token: uuid.UUID, entry: Entry) -> dict[str, Any]:
+        return self._owner_params(record, token) | {
             "name": entry.name,
             "kind": entry.kind.value,
             "status": entry.status.value,

@@ -1,4 +1,4 @@
-"""What goes into a record and what comes out: plain values, which know no database."""
+"""What goes into a record and what comes out of it: plain values, without a database."""
 
 import json
 import uuid
@@ -13,7 +13,7 @@ from ..models import Status
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """What a request wants recorded: who asks (scope, key) and what (fingerprint, 32 bytes)."""
+    """What a request wants to have recorded: who (scope, key) and what (fingerprint, 32 bytes)."""
 
     id: uuid.UUID
     scope: str
@@ -21,13 +21,13 @@ class Intent:
     fingerprint: bytes
     method: str
     path: str
-    #: Whether a completer goes on with it, for whom what is not finished does not expire.
+    #: Whether a completer resumes the operation. For a completer an unfinished one never expires.
     is_resumed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """How a claim is made: the owner's token, which attempt, and how long it is trusted."""
+    """How a claim is made: owner token, number of the attempt, and how long it is trusted."""
 
     token: uuid.UUID
     attempts: int
@@ -38,10 +38,10 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class StoredResponse:
-    """A response's lasting parts. ``body`` is None where it was larger than the limit.
+    """The parts of a response that are stored. ``body`` is None where it was above the limit.
 
-    ``codec`` names what the body was encoded with; empty for the bytes as they were sent.
-    ``expires_in`` is for how many seconds a record answers with it, where it was read from one.
+    ``codec`` names what the body was encoded with; empty means that it is as it was sent.
+    ``expires_in`` is set on a response that was read from a record: the seconds until that expires.
     """
 
     status: int
@@ -53,9 +53,9 @@ class StoredResponse:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A record as it was read; ages are by the database's clock, in seconds.
+    """A record as it was read. Ages are in seconds, by the database's clock.
 
-    ``touched`` says that its owner has locked the row at least once (PostgreSQL tells).
+    ``touched`` says that the row has been locked since the claim, which only PostgreSQL tells.
     """
 
     fingerprint: bytes
@@ -65,21 +65,21 @@ class Found:
     atomic: bool
     age: float
     lease_over: bool
-    #: For how long it has been expired; negative before that.
+    #: How long ago it expired; negative before that.
     overdue: float
     touched: bool
-    #: Whether the owner holds his lock; None where nobody has asked.
+    #: Whether the owner holds its lock; None where the statement did not ask.
     alive: bool | None
     response: StoredResponse | None
 
     @property
     def expired(self) -> bool:
-        """Whether the record answers no more."""
+        """Whether the retention is over."""
         return self.overdue >= 0
 
     @classmethod
     def of(cls, row: Sequence[Any]) -> "Found":
-        """What a SELECT of the columns of :class:`~.statements.Texts` found."""
+        """The record in a row of ``Texts.read``, or of a claim that met it."""
         (
             fingerprint,
             status,
@@ -109,18 +109,20 @@ class Found:
 
 
 class Inserted(Enum):
-    """What came of a claim's INSERT."""
+    """How a claim's INSERT ended, where it read no record."""
 
     OURS = auto()
+    #: There is a record already.
     LOST = auto()
+    #: A lock stopped it.
     LOCKED = auto()
 
 
 def inserted(row: Sequence[Any] | None) -> Inserted | Found:
-    """What an INSERT says with the record in its way: how many rows it made, and that."""
+    """What a claim's row tells: how many rows it inserted, then the record that was there."""
     if row is not None and row[0]:
         return Inserted.OURS
-    # Its own INSERT was committed while ours waited for it: the next statement sees it.
+    # The other INSERT was committed while this one waited for it: the next statement sees it.
     return Inserted.LOST if row is None or row[1] is None else Found.of(row[1:])
 
 

@@ -1,7 +1,11 @@
-"""``python -m testproject.demo``: open a shop, play the scenes, close it; 0 if every line holds."""
+"""``python -m testproject.demo``: open a shop, play the scenes, close it; 0 if every line holds.
+
+Letters play some of them: ``python -m testproject.demo c d``.
+"""
 
 import signal
 import sys
+from collections.abc import Sequence
 
 from testproject.provider.server import open_provider
 from testproject.serve import DEFAULT_ADDRESS
@@ -40,7 +44,15 @@ def _show(scene: Scene, outcome: Outcome) -> None:
         print(f"      {line}", flush=True)
 
 
-def _play_all() -> bool:
+def _chosen(letters: Sequence[str]) -> list[Scene]:
+    """The scenes with these letters; without letters all."""
+    by_letter = {(scene.__doc__ or "")[1]: scene for scene in SCENES}
+    if unknown := sorted(set(letters) - by_letter.keys()):
+        raise SystemExit(f"no scene ({', '.join(unknown)}): there are {', '.join(by_letter)}")
+    return [scene for letter, scene in by_letter.items() if not letters or letter in letters]
+
+
+def _play_all(scenes: Sequence[Scene]) -> bool:
     """Whether every scene ended as it should."""
     with open_provider() as provider, open_shop(provider=provider.address) as shop:
         mode = shop.books.journal_mode().upper()
@@ -50,21 +62,22 @@ def _play_all() -> bool:
         demo, guest = (Customer.logged_in(shop, name) for name in ("demo", "guest"))
         stage = Stage(shop, provider, demo, guest)
         outcomes = []
-        for scene in SCENES:
+        for scene in scenes:
             outcomes.append(_play(scene, stage))
             _show(scene, outcomes[-1])
     return not any(outcome.broken for outcome in outcomes)
 
 
-def main() -> int:
-    """Play everything; the exit status."""
+def main(letters: Sequence[str]) -> int:
+    """Play the scenes with these letters, or all; the exit status."""
+    scenes = _chosen(letters)
     # The default for SIGTERM would end us without closing the shop.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: sys.exit(1))
-    held = _play_all()
-    print(_CLOSING.format(address=DEFAULT_ADDRESS) if held else "\nNot every line holds.")
-    return 0 if held else 1
+    all_hold = _play_all(scenes)
+    print(_CLOSING.format(address=DEFAULT_ADDRESS) if all_hold else "\nNot every line holds.")
+    return 0 if all_hold else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -32,6 +33,23 @@ class Books:
         query = "SELECT ticket FROM shop_order WHERE icing = ? AND status = 'on-the-way'"
         with self._connection() as connection:
             return [UUID(ticket) for (ticket,) in connection.execute(query, [icing])]
+
+    def attempts(self, key: str) -> int:
+        """How many claims of this key there were."""
+        return int(self._recorded("attempts", key))
+
+    def lease_end(self, key: str) -> datetime:
+        """Until when the claim of this key is trusted without a look at its owner."""
+        return datetime.fromisoformat(self._recorded("lease_expires_at", key))
+
+    def completion(self, key: str) -> datetime:
+        """When the order with this key was completed."""
+        return datetime.fromisoformat(self._recorded("completed_at", key))
+
+    def _recorded(self, column: str, key: str) -> Any:
+        query = f"SELECT {column} FROM django_idempotency_idempotencyrecord WHERE key = ?"
+        with self._connection() as connection:
+            return connection.execute(query, [key]).fetchone()[0]
 
     def bakings(self, icing: str) -> list[dict[str, Any]]:
         """What the kitchen wrote down about cakes with this name, thrown away or not."""

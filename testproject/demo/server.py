@@ -4,11 +4,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from testproject import completers, gunicorns
+from testproject.shop.gates import Gate, kept_shut
 
 from . import gunicorn_conf
 from .books import Books
@@ -33,6 +34,10 @@ class Shop:
         """How many of these requests it has answered, whoever was still there to read."""
         return self.log.read_text().count(f'"{method} {path} HTTP/')
 
+    def keeping_shut(self, gate: Gate) -> AbstractContextManager[None]:
+        """Until the block ends, no worker goes further than this gate."""
+        return kept_shut(Path(self.environment["SHOP_GATES"]), gate)
+
     @contextmanager
     def completing(self) -> Iterator[None]:
         """Until the block ends, what clients have left is finished by a process of its own."""
@@ -49,7 +54,8 @@ def _environment(folder: Path, bake_seconds: float, provider: str) -> dict[str, 
             "SHOP_KITCHEN_LOG": str(folder / "kitchen.log"),
             "SHOP_BAKE_SECONDS": str(bake_seconds),
             "SHOP_PROVIDER_URL": provider,
-            # Whoever waits for a lease in front of a demonstration does not want to wait for long.
+            "SHOP_GATES": str(folder),
+            # Nobody wants to wait for the end of a long lease in front of a demonstration.
             "SHOP_CALL_SECONDS": "2",
             "SHOP_LEASE_SECONDS": "1",
         }

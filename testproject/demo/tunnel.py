@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-_SECONDS = 20.0
+from .waiting import NEVER_SECONDS
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Tunnel:
     def __init__(self, port: int) -> None:
         self._shop = ("127.0.0.1", port)
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self._listener.settimeout(_SECONDS)
+        self._listener.settimeout(NEVER_SECONDS)
         self._thread = threading.Thread(target=self._carry, daemon=True)
         self._reply: LostReply | None = None
 
@@ -52,17 +52,17 @@ class Tunnel:
 
     def _carry(self) -> None:
         client, _ = self._listener.accept()
-        with client, socket.create_connection(self._shop, _SECONDS) as shop:
+        with client, socket.create_connection(self._shop, NEVER_SECONDS) as shop:
             inward = threading.Thread(target=_pump, args=(client, shop), daemon=True)
             inward.start()
             self._reply = _read_reply(shop)
             # Closed without a byte; this also wakes the thread that waits for more to carry.
             client.shutdown(socket.SHUT_RDWR)
-            inward.join(_SECONDS)
+            inward.join(NEVER_SECONDS)
 
     def lost_reply(self) -> LostReply:
         """The reply that was swallowed, once it is complete; raises RuntimeError without one."""
-        self._thread.join(_SECONDS)
+        self._thread.join(NEVER_SECONDS)
         if self._reply is None:
             raise RuntimeError("no reply came back through the tunnel")
         return self._reply

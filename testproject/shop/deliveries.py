@@ -14,7 +14,7 @@ from django_idempotency.exceptions import NotDoneError
 from django_idempotency.operation import Operation
 from django_idempotency.retry import Retry
 
-from . import kitchen, partners
+from . import gates, kitchen, partners
 from .cakes import Cake
 from .models import Order, Origin, Receipt, Status
 
@@ -93,6 +93,7 @@ def deliver(op: Operation, customer: int | None, cake: str, icing: str, address:
         timeout=patience,
         undo=partners.refund,
     )
+    gates.go_through(gates.Gate.COURIER)
     pickup = op.call(
         "courier",
         partners.book_courier,

@@ -10,6 +10,7 @@ import time
 
 from django.conf import settings
 
+from . import gates
 from .models import Order
 
 
@@ -31,6 +32,7 @@ def _write_down(order: Order) -> None:
 
 
 def bake(order: Order, seconds: float = 0.0) -> None:
-    """Write the baking down, then take ``seconds`` over it."""
+    """Write the baking down, then take ``seconds`` over it, and longer while the oven is shut."""
     _write_down(order)
     time.sleep(seconds)
+    gates.go_through(gates.Gate.OVEN)

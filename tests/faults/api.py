@@ -1,4 +1,4 @@
-"""The same behind REST framework's doors, and what only REST framework can get wrong."""
+"""The same views behind REST framework's doors, and faults that only REST framework has."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +15,7 @@ from . import views
 
 
 class _Call(IdempotencyMixin, APIView):
-    """A view of plain Django's, as REST framework would have it."""
+    """A view of plain Django's, called by REST framework."""
 
     call: Callable[[Any], Any] | None = None
 
@@ -25,7 +25,7 @@ class _Call(IdempotencyMixin, APIView):
 
 
 class OrderSerializer(serializers.ModelSerializer[Order]):
-    """An order whose ``mood`` cannot be had at first."""
+    """An order whose ``mood`` raises in the first attempt."""
 
     mood = serializers.SerializerMethodField()
 
@@ -41,7 +41,7 @@ class OrderSerializer(serializers.ModelSerializer[Order]):
 
 
 class Serialized(IdempotencyMixin, APIView):
-    """Place an order, and fail at first to serialize it."""
+    """Place an order; the first attempt fails to serialize it."""
 
     def post(self, request: Any) -> Any:
         order = Order.objects.get(nonce=views.place())
@@ -49,7 +49,7 @@ class Serialized(IdempotencyMixin, APIView):
 
 
 class Rendered(IdempotencyMixin, APIView):
-    """Place an order, and answer at first with what JSON cannot hold."""
+    """Place an order; the first attempt answers with a value that JSON does not have."""
 
     renderer_classes = (JSONRenderer,)
 
@@ -60,7 +60,7 @@ class Rendered(IdempotencyMixin, APIView):
 
 
 class Shown(IdempotencyMixin, APIView):
-    """Place an order, and show it at first in a template that is not there."""
+    """Place an order; the template of the first attempt does not exist."""
 
     renderer_classes = (TemplateHTMLRenderer,)
 

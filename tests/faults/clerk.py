@@ -1,4 +1,4 @@
-"""A process, with whatever clock, that serves the test app: one call a line, one answer a line.
+"""A process with any clock that serves the test app: each line is a call, and gets one line.
 
 ``python -m tests.faults.clerk`` reads ``["NAME", ARGUMENT, ...]`` from its standard input, calls
 the function of that name and prints what it returned, as JSON.
@@ -23,12 +23,12 @@ from django_idempotency.models import IdempotencyRecord  # noqa: E402
 
 
 def clock() -> float:
-    """What this process takes for the time, in seconds."""
+    """This process's time, in seconds."""
     return time.time()
 
 
 def send(path: str, key: str, log: str) -> list[Any]:
-    """One request, whose effect is logged there; its status, and whether it was a replay."""
+    """Send one request, whose effect is logged there: its status, and whether it was a replay."""
     os.environ["EFFECTS_LOG"] = log
     response = Client().post(path, headers={"Idempotency-Key": key})
     return [response.status_code, "Idempotent-Replayed" in response]

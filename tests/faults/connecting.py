@@ -1,4 +1,4 @@
-"""Connections as a project may have configured them, and the test's own again afterwards."""
+"""Connections as a project may configure them; afterwards the test's own are back."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -6,15 +6,15 @@ from typing import Any
 
 from django.db import connections
 
-#: Whether PgBouncer stands before the server of this run: sessions are its own then.
+#: Whether PgBouncer is in front of the server of this run; then the sessions are PgBouncer's.
 BEHIND_PGBOUNCER = bool(connections["default"].settings_dict.get("DISABLE_SERVER_SIDE_CURSORS"))
 
-# What Django remembers of DATABASES["..."]["TIME_ZONE"].
+# The attributes in which Django caches DATABASES["..."]["TIME_ZONE"].
 _CACHED = ("timezone", "timezone_name")
 
 
 def _forget(alias: str) -> None:
-    """Close this thread's connection and the pool, and forget what was read from the settings."""
+    """This thread's connection and the pool are closed, and the settings will be read anew."""
     connection: Any = connections[alias]
     connection.close()
     if getattr(connection, "pool", None):
@@ -41,7 +41,7 @@ def connected(
 
 
 def asked(alias: str, question: str) -> Any:
-    """The one value a statement returns."""
+    """The only value that a statement returns."""
     with connections[alias].cursor() as cursor:
         cursor.execute(question)
         row = cursor.fetchone()

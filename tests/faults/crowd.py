@@ -1,4 +1,4 @@
-"""Many callers at once, and the one who asks again until he is answered."""
+"""Many callers at once, and a caller that repeats its request until it is answered."""
 
 from collections.abc import Mapping, Sequence
 
@@ -23,7 +23,7 @@ def together(path: str, keys: Sequence[str]) -> list[Reply]:
 
 
 def together_at(paths: Mapping[str, str], *, keyed: bool = True) -> dict[str, Reply]:
-    """The replies by key, each key's path asked for at the same moment, with the key or without."""
+    """The replies by key; the path of each is requested at the same moment, with or without it."""
     waiting = iter(paths)
 
     def next_one() -> tuple[str, Reply]:
@@ -34,7 +34,7 @@ def together_at(paths: Mapping[str, str], *, keyed: bool = True) -> dict[str, Re
 
 
 def until_answered(path: str, key: str, *, status: int = 201) -> Reply:
-    """The first reply with this status, asked for as often as a client may be told to come back."""
+    """The first reply with this status; the request is repeated as long as clients may do so."""
 
     def answered() -> Reply | None:
         reply = ask(path, key)

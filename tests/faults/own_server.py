@@ -1,4 +1,4 @@
-"""A server of the run's own kind for one test alone, which may crash it, and its tables."""
+"""A server of the run's kind that one test has for itself and may crash, with its tables."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ from tests.support.servers import MariaDB, PostgreSQL, Server, ServerUnavailable
 
 #: The alias under which this process sees it.
 ALIAS = "own"
-# What tests.settings makes of the server's URL.
+# What tests.settings would make of the server's URL.
 NAME = "test_idempotency"
 
 
@@ -48,9 +48,9 @@ def _known_as(alias: str, settings: dict[str, Any]) -> Iterator[None]:
 
 @contextmanager
 def own_server(alias: str = ALIAS) -> Iterator[Server]:
-    """A running server, seen as ``alias``, with the tables that orders need.
+    """A running server under ``alias``, with the tables that orders need.
 
-    Skips the test where there is none. A test that uses it must not be marked ``django_db``, which
+    The test is skipped where no server can be started. It must not be marked ``django_db``, which
     would forbid the alias.
     """
     if connection.vendor == "sqlite":

@@ -4,7 +4,7 @@ from typing import Any
 
 
 class LaggingReplica:
-    """Whatever is read comes from ``other``, which nothing has reached yet."""
+    """Every read goes to ``other``, which no write has reached yet."""
 
     def db_for_read(self, model: Any, **hints: Any) -> str:
         return "other"

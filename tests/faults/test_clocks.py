@@ -1,4 +1,4 @@
-"""Clocks and time zones: the database's clock decides, in UTC, whoever asks and from where."""
+"""Clocks and time zones: the database's clock decides, in UTC, for every process."""
 
 import json
 import os
@@ -77,12 +77,12 @@ def clerk(request: pytest.FixtureRequest, django_db_setup: None) -> Iterator[Cle
 
 
 def is_about(moment: datetime, ago: timedelta) -> bool:
-    """Whether it was so long ago, give or take a minute."""
+    """Whether a time was so long ago, give or take a minute."""
     return abs(timezone.now() - moment - ago) < MINUTE
 
 
 def was_claimed_now() -> bool:
-    """Whether all times of the one record are those of a claim of this moment, in UTC."""
+    """Whether the only record has the times of a claim that was made just now, in UTC."""
     record = IdempotencyRecord.objects.get()
     return (
         is_about(record.claimed_at, timedelta())
@@ -93,12 +93,12 @@ def was_claimed_now() -> bool:
 
 
 def make(**values: Any) -> None:
-    """Change the one record."""
+    """Change the only record."""
     assert IdempotencyRecord.objects.update(**values) == 1
 
 
 def in_progress(claimed: timedelta) -> dict[str, Any]:
-    """The values of a claim so old."""
+    """The values of a claim of this age."""
     return _UNANSWERED | {
         "status": Status.IN_PROGRESS,
         "claimed_at": timezone.now() - claimed,
@@ -108,13 +108,13 @@ def in_progress(claimed: timedelta) -> dict[str, Any]:
 
 
 def completed(expired: timedelta) -> dict[str, Any]:
-    """The values of an answer that expired so long ago."""
+    """The values of a response that expired so long ago."""
     return {"expires_at": timezone.now() - expired}
 
 
-# A slow machine needs longer to ask than a claim is young.
+# In the future, so that on a slow machine, too, the claim is young when its key is asked for.
 JUST_NOW = timedelta(seconds=-10)
-#: How a record stands: the door, what its row says, and what the next request gets.
+#: By the name of a case: the door, the values of the row, and what the next request gets.
 STANDINGS: dict[str, tuple[str, Callable[[], dict[str, Any]], list[Any]]] = {
     "kept": ("/function/", lambda: completed(-HOUR), REPLAY),
     "expired": ("/function/", lambda: completed(HOUR), RUN),
@@ -126,7 +126,7 @@ STANDINGS: dict[str, tuple[str, Callable[[], dict[str, Any]], list[Any]]] = {
 
 
 def build(key: str) -> None:
-    """A record for each standing, under ``key`` and its name."""
+    """A record for each case, whose key is ``key`` and the name of the case."""
     for name, (path, values, _) in STANDINGS.items():
         assert ask(path, key + name).status_code == 201
         found = IdempotencyRecord.objects.filter(key=key + name)
@@ -134,7 +134,7 @@ def build(key: str) -> None:
 
 
 def judged(key: str, send: Callable[[str, str], Any]) -> dict[str, Any]:
-    """What a request gets, by standing."""
+    """What a request gets, by case."""
     return {name: send(path, key + name) for name, (path, _, _) in STANDINGS.items()}
 
 
@@ -146,7 +146,7 @@ RUNS = len(STANDINGS) + list(EXPECTED.values()).count(RUN)
 def test_claim_of_a_process_with_another_clock_has_the_database_s_times(
     path: str, clerk: Clerk, key: str
 ) -> None:
-    """Claim, lease and retention; and every other process replays it."""
+    """Claim, lease and retention are in the database's time; every other process replays it."""
     assert clerk.send(path, key) == RUN
     assert Order.objects.count() == effects.count() == 1
     assert was_claimed_now()
@@ -161,7 +161,7 @@ def test_claim_of_a_process_with_another_clock_has_the_database_s_times(
 def test_process_with_another_clock_judges_records_by_the_database_s(
     clerk: Clerk, key: str
 ) -> None:
-    """Six hours off: nothing expires too early or too late, no living owner is robbed."""
+    """A clock six hours off lets nothing expire early or late, and takes over no live claim."""
     build(key)
     judgement = judged(key, clerk.send)
     assert Order.objects.count() == effects.count() == RUNS
@@ -171,7 +171,7 @@ def test_process_with_another_clock_judges_records_by_the_database_s(
 def test_questions_and_cleanup_from_another_clock_use_the_database_s(
     clerk: Clerk, key: str
 ) -> None:
-    """One record of an hour's age too much, and one that has an hour left."""
+    """One record expired an hour ago, and one expires in an hour."""
     assert clerk.send("/function/", key) == RUN
     make(**completed(-HOUR))
     assert clerk.call("questions") == [0, 0]
@@ -186,21 +186,21 @@ def test_questions_and_cleanup_from_another_clock_use_the_database_s(
 
 @contextmanager
 def _of_django() -> Iterator[None]:
-    """``DATABASES["default"]["TIME_ZONE"]``."""
+    """``DATABASES["default"]["TIME_ZONE"]`` is set."""
     with connected(TIME_ZONE="America/Chicago"):
         yield
 
 
 @contextmanager
 def _of_the_session() -> Iterator[None]:
-    """What each connection of a MariaDB or MySQL asks for."""
+    """Each connection to MariaDB or MySQL sets its time zone."""
     with connected(options={"init_command": "SET time_zone = '-06:00'"}):
         yield
 
 
 @contextmanager
 def _of_the_server() -> Iterator[None]:
-    """What every new connection of a MariaDB or MySQL finds."""
+    """The server's default for every new connection to MariaDB or MySQL."""
     with connected(), connection.cursor() as cursor:
         cursor.execute("SET GLOBAL time_zone = '-06:00'")
         try:
@@ -213,7 +213,7 @@ def _of_the_server() -> Iterator[None]:
 
 @contextmanager
 def _of_the_database() -> Iterator[None]:
-    """What every new connection of a PostgreSQL finds, and Django changes."""
+    """The default of a PostgreSQL database, which Django changes for its connections."""
     name = connection.ops.quote_name(connection.settings_dict["NAME"])
     with connected(), connection.cursor() as cursor:
         cursor.execute(f"ALTER DATABASE {name} SET timezone = 'America/Chicago'")
@@ -235,7 +235,7 @@ ZONES: dict[str, dict[str, Zone]] = {
 
 @pytest.fixture(params=list(ZONES[connection.vendor].items()), ids=lambda item: item[0])
 def chicago(request: pytest.FixtureRequest) -> Zone:
-    """Entered: the time zone of new connections is six hours behind UTC."""
+    """A context in which the time zone of new connections is six hours behind UTC."""
     zone: Zone = request.param[1]
     return zone
 
@@ -249,7 +249,7 @@ def test_claim_made_in_another_zone_has_times_in_utc(chicago: Zone, key: str) ->
 
 
 def test_session_in_another_zone_judges_records_by_utc(chicago: Zone, key: str) -> None:
-    """Retention, grace and lease are six hours neither longer nor shorter."""
+    """Retention, grace and lease are not six hours longer or shorter."""
 
     def send(path: str, key: str) -> list[Any]:
         reply = ask(path, key)
@@ -263,7 +263,7 @@ def test_session_in_another_zone_judges_records_by_utc(chicago: Zone, key: str) 
 
 
 def test_questions_and_cleanup_in_another_zone_use_utc(chicago: Zone, key: str) -> None:
-    """``expired()``, ``stale()`` and the command."""
+    """``expired()``, ``stale()`` and the command agree."""
     records = IdempotencyRecord.objects
     for values, expired, stale in [
         (completed(-HOUR), 0, 0),
@@ -281,7 +281,7 @@ def test_questions_and_cleanup_in_another_zone_use_utc(chicago: Zone, key: str) 
 
 
 def test_times_are_read_back_as_they_were_in_another_zone(chicago: Zone, key: str) -> None:
-    """What the admin shows is when it was."""
+    """The admin shows the true time."""
     with chicago():
         if connection.vendor != "postgresql" and connection.timezone_name != "UTC":
             pytest.skip("the columns are in UTC, which TIME_ZONE denies: see the documentation")

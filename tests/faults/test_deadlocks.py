@@ -1,4 +1,4 @@
-"""Real deadlocks inside the view: one answers, the other's key is free, nothing is half done."""
+"""Real deadlocks in views: one view answers, the other's key is free, nothing is half done."""
 
 from threading import Barrier
 from typing import Any
@@ -37,16 +37,16 @@ class Crossing:
 
     @property
     def placed(self) -> int:
-        """How many orders came of it."""
+        """How many orders these two requests have placed."""
         return Order.objects.exclude(nonce__in=["a", "b"]).count()
 
     def collide(self, door: str, *, keyed: bool = True, **query: str) -> dict[str, Any]:
-        """The replies by key, after each has had its first lock before any had its second."""
+        """The replies by key; each request takes its first lock before any takes its second."""
         meeting = Barrier(2)
 
         def meet() -> None:
             if connection.vendor == "postgresql":
-                # Looks for a deadlock after so long; the default is a second.
+                # PostgreSQL looks for a deadlock after this time, which is a second by default.
                 with connection.cursor() as cursor:
                     cursor.execute("SET LOCAL deadlock_timeout = '50ms'")
             meeting.wait(10)
@@ -57,25 +57,25 @@ class Crossing:
             return together_at(paths, keyed=keyed)
 
     def path(self, door: str, key: str, **query: str) -> str:
-        """The request that belongs to a key."""
+        """The path that is requested with a key."""
         more = "".join(f"&{name}={value}" for name, value in query.items())
         return f"{door}?{self.directions[key]}{more}"
 
 
 @pytest.fixture
 def crossing(key: str) -> Crossing:
-    """Two orders to be locked crosswise."""
+    """Two orders that are locked in opposite directions."""
     return Crossing(key)
 
 
 def by_status(replies: dict[str, Any]) -> dict[int, str]:
-    """The keys by what they were answered."""
+    """The keys by the status of their replies."""
     return {reply.status_code: key for key, reply in replies.items()}
 
 
 @pytest.mark.parametrize("door", DOORS)
 def test_deadlocked_view_is_undone_and_its_key_free(door: str, crossing: Crossing) -> None:
-    """One 201 and one 500; the retry of the latter runs, and each has one effect."""
+    """One reply is a 201, the other a 500 whose retry runs; each key has one effect."""
     keys = by_status(crossing.collide(door))
     assert crossing.placed == 1
     assert set(keys) == {201, 500}
@@ -91,7 +91,7 @@ def test_deadlocked_view_is_undone_and_its_key_free(door: str, crossing: Crossin
 
 @pytest.mark.parametrize("door", DOORS)
 def test_view_that_ignores_a_deadlock_saves_nothing(door: str, crossing: Crossing) -> None:
-    """InnoDB has rolled back all that the view wrote, PostgreSQL is about to: no 2xx, no record."""
+    """InnoDB has rolled back the view's writes, and PostgreSQL will: no 2xx is sent or saved."""
     replies = crossing.collide(door, deadlock="ignore")
     won = [key for key, reply in replies.items() if reply.status_code == 201]
     assert crossing.placed == len(won) == 1
@@ -105,7 +105,7 @@ def test_view_that_ignores_a_deadlock_saves_nothing(door: str, crossing: Crossin
 
 @pytest.mark.parametrize("door", DOORS)
 def test_refusal_that_ignores_a_deadlock_is_undone(door: str, crossing: Crossing) -> None:
-    """A 401 keeps its writes, all of them or none, and frees its key."""
+    """A 401 keeps all of its writes or none, and frees its key."""
     replies = crossing.collide(door, deadlock="ignore", status="401")
     assert crossing.placed == 1
     assert not IdempotencyRecord.objects.filter(status=Status.COMPLETED).exists()
@@ -120,7 +120,7 @@ def test_refusal_that_ignores_a_deadlock_is_undone(door: str, crossing: Crossing
 def test_view_that_contains_a_deadlock_keeps_what_the_database_kept(
     door: str, crossing: Crossing
 ) -> None:
-    """In a savepoint it is PostgreSQL's to survive, with all writes; InnoDB has none left."""
+    """In a savepoint PostgreSQL keeps the other writes; InnoDB has rolled all of them back."""
     replies = crossing.collide(door, deadlock="savepoint")
     statuses = [reply.status_code for reply in replies.values()]
     assert crossing.placed == statuses.count(201)

@@ -23,7 +23,7 @@ DOORS = there("/hook/", "/api/hook/")
     ("query", "status"),
     [
         ("raises=error", 500),
-        # No 503: nobody may say that nothing ran.
+        # No 503, which would say that nothing ran.
         ("raises=database", 500),
         ("raises=error&robust", 201),
         ("raises=database&robust", 201),
@@ -33,7 +33,7 @@ DOORS = there("/hook/", "/api/hook/")
 def test_hook_that_raises_leaves_a_replay(
     query: str, status: int, door: str, key: str, atomic_requests: bool
 ) -> None:
-    """Plain and robust, whatever it raises."""
+    """A plain hook and a robust one may raise any error."""
     first = ask(f"{door}?{query}", key)
     assert Order.objects.count() == effects.count() == 1
     assert IdempotencyRecord.objects.get().status == Status.COMPLETED
@@ -46,7 +46,7 @@ def test_hook_that_raises_leaves_a_replay(
 
 @pytest.mark.parametrize("door", DOORS)
 def test_hook_that_raises_without_a_key_is_django_s_own(door: str) -> None:
-    """The same reply as with a key, and the writes stay."""
+    """Without a key the reply is the same, and the writes stay."""
     with atomic_requests_on("default"):
         assert ask(f"{door}?raises=error").status_code == 500
     assert ask(f"{door}?raises=error&robust").status_code == 201

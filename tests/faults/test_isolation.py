@@ -1,4 +1,4 @@
-"""Isolation levels: at each of them one effect a key, and no 500 that is our doing."""
+"""Isolation levels: at each of them a key has one effect, and the layer causes no 500."""
 
 import uuid
 from collections.abc import Iterator
@@ -34,8 +34,8 @@ pytestmark = [
     ),
 ]
 
-# Django's option of that name is for transactions; with psycopg a statement outside of one has the
-# server's default, which a project may have changed as well.
+# Django's option of that name is for transactions. With psycopg a statement outside of one has the
+# server's default, which a project may change as well.
 EVERYWHERE = ", everywhere"
 LEVELS = {
     "postgresql": [
@@ -84,28 +84,28 @@ def isolation(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.fixture
 def conflicts(isolation: str) -> bool:
-    """Whether transactions of strangers may be taken for conflicting ones.
+    """Whether transactions of unrelated keys may seem to conflict.
 
-    PostgreSQL's serializable transactions watch pages of the index: such a victim is told to come
-    back, and its view runs again.
+    PostgreSQL's serializable transactions watch pages of the index. The victim's client gets 503,
+    and its view runs again.
     """
     return connection.vendor == "postgresql" and isolation.startswith("serializable")
 
 
 def statuses(replies: list[Any]) -> set[int]:
-    """Which there are."""
+    """The statuses of the replies."""
     return {reply.status_code for reply in replies}
 
 
 def fresh_keys(number: int) -> list[str]:
-    """Keys nobody has used."""
+    """Keys that are not used yet."""
     return [uuid.uuid4().hex for _ in range(number)]
 
 
 def is_settled(keys: int, *, runs: int | None = None, reruns: bool = False) -> bool:
-    """Whether each key had one effect, its record is complete, and no view ran more often.
+    """Whether each key has one effect and a completed record, and no view ran more often.
 
-    With ``reruns`` views that were rolled back may have run, too.
+    With ``reruns``, views that were rolled back may have run as well.
     """
     completed = IdempotencyRecord.objects.filter(status=Status.COMPLETED).count()
     expected = keys if runs is None else runs
@@ -114,20 +114,20 @@ def is_settled(keys: int, *, runs: int | None = None, reruns: bool = False) -> b
 
 
 def test_key_is_fresh_replayed_and_refused(key: str, post: Post) -> None:
-    """The simple answers are the same at every level."""
+    """These replies are the same at every level."""
     first, second = post("/function/", key), post("/function/", key)
     assert Order.objects.count() == effects.count() == 1
     assert (first.status_code, second.content) == (201, first.content)
     assert second["Idempotent-Replayed"] == "true"
     assert post("/function/", key, body={"cake": "plum"}).status_code == 422
-    young = UtcNow() + timedelta(seconds=10)  # for as long as a slow machine needs
+    young = UtcNow() + timedelta(seconds=10)  # young for as long as a slow machine needs
     IdempotencyRecord.objects.update(status=Status.IN_PROGRESS, claimed_at=young, **_UNANSWERED)
     assert post("/function/", key).status_code == 409
     assert effects.count() == 1
 
 
 def test_failed_attempt_frees_its_key(key: str, post: Post) -> None:
-    """The late release after a rollback, and the release beside the writes."""
+    """A late release follows a rollback, another release goes beside the writes."""
     for act, status, orders in [("crash", 500, 0), ("unauthorized", 401, 1)]:
         assert post("/function/", f"{key}{act}", act=act).status_code == status
         assert Order.objects.count() == orders
@@ -136,7 +136,7 @@ def test_failed_attempt_frees_its_key(key: str, post: Post) -> None:
 
 
 def test_racers_have_one_effect_for_each_key(conflicts: bool) -> None:
-    """16 threads, two rounds of four fresh keys; a duplicate is a 409 or a replay."""
+    """16 threads race for four fresh keys, twice; a duplicate gets 409 or a replay."""
     seen: set[int] = set()
     keys = fresh_keys(8)
     for start in range(0, len(keys), 4):
@@ -148,7 +148,7 @@ def test_racers_have_one_effect_for_each_key(conflicts: bool) -> None:
 
 
 def test_unrelated_keys_do_not_disturb_each_other(conflicts: bool) -> None:
-    """Not even with a 409, for nobody else has these keys; and no 500, for no view failed."""
+    """No request gets 409, as each key is used once, and none gets 500, as no view fails."""
     keys = fresh_keys(CROWD)
     seen = statuses(together("/function/", keys))
     for key in keys:
@@ -165,7 +165,7 @@ STANDINGS: dict[str, dict[str, Any]] = {
 
 
 def test_racers_for_records_that_may_be_taken_have_one_effect_each(conflicts: bool) -> None:
-    """The guarded UPDATE has one winner; the others are late, and that is all."""
+    """The guarded UPDATE has one winner; the others get 409 or a replay."""
     keys = fresh_keys(2 * len(STANDINGS))
     together("/function/", keys)
     for key, standing in zip(keys, [*STANDINGS.values()] * 2, strict=True):
@@ -180,7 +180,7 @@ def test_racers_for_records_that_may_be_taken_have_one_effect_each(conflicts: bo
 
 
 def test_waiters_get_the_first_reply(key: str, settings: Settings) -> None:
-    """Whoever may wait is woken, reads what was committed meanwhile, and replays it."""
+    """A waiter is woken, reads what was committed meanwhile, and replays it."""
     settings.IDEMPOTENCY_WAIT = timedelta(seconds=20)
     settings.IDEMPOTENCY_MAX_WAITERS = 5
     replies = together("/function/?act=slow", [key] * 6)
@@ -227,7 +227,7 @@ def test_cleanups_beside_each_other_and_beside_requests_succeed(
 def test_views_that_are_not_serializable_fail_alone(
     key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of two views that read what the other writes one may fail; its retry does not."""
+    """Of two views that each read what the other writes, one may fail; its retry succeeds."""
     meeting = Barrier(2)
     monkeypatch.setattr(views, "meet", lambda: meeting.wait(10))
     keys = [f"{key}1", f"{key}2"]
@@ -241,7 +241,7 @@ def test_views_that_are_not_serializable_fail_alone(
 
 
 def test_joined_claim_behind_its_snapshot_runs_nothing(key: str, isolation: str) -> None:
-    """A transaction that began before the first reply cannot see it: 503, and then the replay."""
+    """A transaction older than the first reply cannot see it: it gets 503, later the replay."""
     with ThreadPoolExecutor(1) as pool:
         with transaction.atomic():
             assert not Session.objects.exists()

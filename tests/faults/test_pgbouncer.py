@@ -1,4 +1,4 @@
-"""PgBouncer in transaction mode: each statement may meet another session, and changes none."""
+"""PgBouncer in transaction mode: each statement may run in another session, and leaves no trace."""
 
 import time
 import uuid
@@ -30,7 +30,7 @@ pytestmark = [
     ),
 ]
 
-# Fewer than the callers, so that they do share.
+# Fewer than the callers, so that they share sessions.
 SESSIONS = 4
 SETTINGS = {
     "lock_timeout": "0",
@@ -57,7 +57,7 @@ def bouncer() -> Iterator[None]:
 
 
 def sessions() -> dict[int, dict[str, str]]:
-    """What each of PgBouncer's sessions thinks, by process id; asked of all at the same time."""
+    """The settings of each of PgBouncer's sessions by process id, read at the same time."""
     seen: dict[int, dict[str, str]] = {}
     done = Event()
 
@@ -79,7 +79,7 @@ def sessions() -> dict[int, dict[str, str]]:
 
 
 def test_racers_have_one_effect_for_each_key_and_leave_no_setting(settings: Settings) -> None:
-    """Claims, probes, waiters, failures and a takeover; the sessions are what they were."""
+    """After claims, probes, waits, failures and a takeover, every session is as it was."""
     before = sessions()
     settings.IDEMPOTENCY_WAIT = timedelta(seconds=1)
     keys = [uuid.uuid4().hex for _ in range(4)]
@@ -95,7 +95,7 @@ def test_racers_have_one_effect_for_each_key_and_leave_no_setting(settings: Sett
 
 
 def test_record_of_a_dead_owner_is_taken_over_once(key: str) -> None:
-    """No session lock, and no lock of a client that PgBouncer has forgotten."""
+    """The owner's lock does not outlive its transaction, whatever PgBouncer does."""
     until_answered("/function/", key)
     answer = ["response_status", "response_headers", "response_body", "completed_at"]
     IdempotencyRecord.objects.update(

@@ -41,7 +41,7 @@ def size() -> int:
 
 @pytest.fixture
 def pool(size: int) -> Iterator[Any]:
-    """A pool that nobody waits for long."""
+    """A pool whose callers do not wait for long."""
     options = {"min_size": size, "max_size": size, "timeout": TIMEOUT_SECONDS}
     with connected(options={"pool": options}, CONN_MAX_AGE=0):
         connection.ensure_connection()
@@ -50,21 +50,21 @@ def pool(size: int) -> Iterator[Any]:
 
 @pytest.fixture
 def roomy() -> Iterator[None]:
-    """A pool of four connections, which everybody waits for."""
+    """A pool of four connections, whose callers wait for them."""
     options = {"min_size": SIZE, "max_size": SIZE, "timeout": 30}
     with connected(options={"pool": options}, CONN_MAX_AGE=0):
         yield
 
 
 def is_settled(keys: int) -> bool:
-    """Whether each key had one effect, and its record is complete."""
+    """Whether each key has one effect and a completed record."""
     completed = IdempotencyRecord.objects.filter(status=Status.COMPLETED).count()
     return Order.objects.count() == completed == effects.count() == keys
 
 
 @pytest.mark.usefixtures("roomy")
 def test_racers_for_few_connections_have_one_effect_for_each_key() -> None:
-    """16 threads, eight keys, four connections."""
+    """16 threads race for eight keys with four connections."""
     connection.close()
     keys = [uuid.uuid4().hex for _ in range(8)]
     replies = together("/function/", keys * 2)
@@ -76,7 +76,7 @@ def test_racers_for_few_connections_have_one_effect_for_each_key() -> None:
 
 @pytest.mark.usefixtures("roomy")
 def test_waiters_that_fill_the_pool_do_not_stop_their_owner(key: str, settings: Settings) -> None:
-    """An owner keeps the connection of its claim, so it never stands in line behind them."""
+    """An owner keeps the connection of its claim, so it never queues behind its waiters."""
     connection.close()
     settings.IDEMPOTENCY_WAIT = timedelta(seconds=20)
     settings.IDEMPOTENCY_MAX_WAITERS = 16
@@ -88,7 +88,7 @@ def test_waiters_that_fill_the_pool_do_not_stop_their_owner(key: str, settings: 
 
 @pytest.mark.usefixtures("roomy")
 def test_connections_are_given_back_as_they_were(key: str, settings: Settings) -> None:
-    """After claims, replays, probes and waiting no session has a setting of ours."""
+    """After claims, replays, probes and waits, no session has a setting of the package's."""
     connection.close()
     settings.IDEMPOTENCY_WAIT = timedelta(seconds=1)
     together("/function/?act=slow", [key] * 2 * SIZE)
@@ -112,7 +112,7 @@ def test_connections_are_given_back_as_they_were(key: str, settings: Settings) -
 
 
 def test_pool_without_a_free_connection_runs_nothing(pool: Any, key: str) -> None:
-    """The store cannot be reached: 503, and all is well when connections come back."""
+    """The reply is a 503, and requests succeed when connections are free again."""
     connection.close()
     taken = [pool.getconn() for _ in range(SIZE)]
     reply = ask("/exempt/", key)
@@ -127,7 +127,7 @@ def test_pool_without_a_free_connection_runs_nothing(pool: Any, key: str) -> Non
 
 @pytest.mark.usefixtures("roomy")
 def test_dead_connections_in_the_pool_cost_one_reply_each() -> None:
-    """Each is found out by a claim, before anything runs."""
+    """A claim meets each of them before any view runs."""
     together("/function/", [uuid.uuid4().hex for _ in range(SIZE)])
     Order.objects.all().delete()
     IdempotencyRecord.objects.all().delete()
@@ -152,14 +152,14 @@ def test_dead_connections_in_the_pool_cost_one_reply_each() -> None:
 
 
 def allow(answer: str) -> None:
-    """Whether new connections to the default database are let in."""
+    """Allow or refuse new connections to the default database."""
     name = connection.ops.quote_name(connection.settings_dict["NAME"])
     with connections["other"].cursor() as cursor:
         cursor.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS {answer}")
 
 
 def renew() -> None:
-    """Begin with a pool that has not been waiting for the server."""
+    """Begin with a new pool, which has not waited for the server yet."""
     connection.close()
     connection.close_pool()
     connection.ensure_connection()
@@ -167,7 +167,7 @@ def renew() -> None:
 
 @pytest.fixture
 def locked_out() -> Iterator[Any]:
-    """Called in a view: its session ends, and no new one is let in."""
+    """Called in a view: its session ends, and new ones are refused."""
 
     def lock_out() -> None:
         pid = asked("default", "SELECT pg_backend_pid()")
@@ -182,7 +182,7 @@ def locked_out() -> Iterator[Any]:
 def test_view_that_loses_the_database_waits_for_the_pool_once_more_than_django(
     pool: Any, locked_out: Any, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Django asks the pool for a connection to end the transaction, we to free the key."""
+    """Django asks the pool for a connection to end the transaction, the layer to free the key."""
 
     def lose(request: Any, nonce: str) -> Any:
         locked_out()

@@ -24,7 +24,7 @@ DOORS = there(
 def test_response_that_cannot_be_rendered_undoes_the_view(
     door: str, key: str, post: Post, atomic_requests: bool
 ) -> None:
-    """The client got no page, so there is no order; the second attempt is a first one."""
+    """The client gets no page, so there is no order; the retry runs as if it were the first."""
     first = post(door, key)
     assert Order.objects.count() == 0
     assert effects.count() == 1

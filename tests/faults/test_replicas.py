@@ -30,7 +30,7 @@ _UNANSWERED = dict.fromkeys(
 
 @pytest.fixture
 def replica(settings: Settings) -> Iterator[None]:
-    """Reads are routed to an empty database, and a statement sent there fails the test."""
+    """Reads are routed to an empty database; a statement that is sent there fails the test."""
     asked: list[str] = []
 
     def refuse(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
@@ -44,18 +44,18 @@ def replica(settings: Settings) -> Iterator[None]:
 
 
 def orders() -> int:
-    """How many there are on the primary."""
+    """How many orders there are on the primary."""
     return Order.objects.using("default").count()
 
 
 def make(**values: Any) -> None:
-    """Change the one record on the primary."""
+    """Change the only record, which is on the primary."""
     assert ON_PRIMARY.update(**values) == 1
 
 
 @pytest.mark.parametrize("door", DOORS)
 def test_reply_saved_on_the_primary_is_replayed(door: str, key: str, post: Post) -> None:
-    """The replica has never heard of the record, and nobody asks it."""
+    """The replica does not have the record, and is not asked."""
     first, second = post(door, key), post(door, key)
     assert orders() == effects.count() == 1
     assert second.content == first.content
@@ -64,9 +64,9 @@ def test_reply_saved_on_the_primary_is_replayed(door: str, key: str, post: Post)
 
 @pytest.mark.parametrize("door", DOORS)
 def test_running_request_refuses_its_duplicate(door: str, key: str, post: Post) -> None:
-    """On the replica the key would be free."""
+    """According to the replica the key would be free."""
     post(door, key)
-    # Young for as long as a slow machine needs.
+    # It stays young for as long as a slow machine needs.
     make(status=Status.IN_PROGRESS, claimed_at=UtcNow() + timedelta(seconds=10), **_UNANSWERED)
     assert post(door, key).status_code == 409
     assert orders() == effects.count() == 1
@@ -82,7 +82,7 @@ def test_other_request_with_the_key_is_refused(door: str, key: str, post: Post) 
 
 @pytest.mark.parametrize("door", DOORS)
 def test_dead_owner_is_found_on_the_primary(door: str, key: str, post: Post) -> None:
-    """Its age and its lock are there."""
+    """The age of the claim and its lock are on the primary."""
     post(door, key)
     make(status=Status.IN_PROGRESS, claimed_at=UtcNow() - timedelta(minutes=1), **_UNANSWERED)
     assert post(door, key).status_code == 201
@@ -92,7 +92,7 @@ def test_dead_owner_is_found_on_the_primary(door: str, key: str, post: Post) -> 
 
 @pytest.mark.parametrize("door", DOORS)
 def test_failed_attempt_frees_the_key_on_the_primary(door: str, key: str, post: Post) -> None:
-    """Under ATOMIC_REQUESTS, too."""
+    """The release goes to the primary under ATOMIC_REQUESTS, too."""
     with atomic_requests_on("default"):
         assert post(door, key, act="crash").status_code == 500
         assert ON_PRIMARY.get().status == Status.RELEASED

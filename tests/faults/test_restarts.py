@@ -1,4 +1,4 @@
-"""Kept and pooled connections across a crash of the database: some 503, no stuck key, no double."""
+"""Kept and pooled connections across a crash of the database: some 503, one order for each key."""
 
 import json
 import uuid
@@ -32,14 +32,14 @@ Answer = tuple[int, str]
 
 @pytest.fixture(scope="module")
 def server(django_db_blocker: DjangoDbBlocker) -> Iterator[Server]:
-    """A server of our own."""
+    """A server of the test's own."""
     with django_db_blocker.unblock(), own_server() as server:
         yield server
 
 
 @pytest.fixture(params=[False, True], ids=["kept", "pooled"])
 def pooled(request: pytest.FixtureRequest) -> bool:
-    """Whether connections are Django's pool's, or each thread's own."""
+    """Whether connections come from Django's pool, or belong to threads."""
     if request.param and connection.vendor != "postgresql":
         pytest.skip("Django pools connections of PostgreSQL only")
     return bool(request.param)
@@ -59,7 +59,7 @@ def site(
 
 
 def order(site: str, path: str, key: str) -> Answer:
-    """Status and nonce of one request; 0 where the connection broke."""
+    """The status and nonce of one request; 0 where its connection broke."""
     try:
         reply, body, _ = Caller(site).send("POST", path, **{"Idempotency-Key": key})
     except OSError:
@@ -70,13 +70,13 @@ def order(site: str, path: str, key: str) -> Answer:
 def at_once(
     pool: ThreadPoolExecutor, site: str, path: str, number: int = CROWD
 ) -> "dict[str, Future[Answer]]":
-    """The answers to come, by key, to so many requests."""
+    """Futures of the replies to so many requests, by key."""
     keys = [uuid.uuid4().hex for _ in range(number)]
     return {key: pool.submit(order, site, path, key) for key in keys}
 
 
 def statuses(answers: "dict[str, Future[Answer]]") -> set[int]:
-    """Which there are, when they are there."""
+    """The statuses of the replies, when all have come."""
     return {answer.result()[0] for answer in answers.values()}
 
 
@@ -97,14 +97,14 @@ def until_running(number: int) -> None:
 
 
 def test_crash_of_the_database_costs_retries_only(site: str, pooled: bool, server: Server) -> None:
-    """Requests before, during and after it: with their retries each has one order."""
+    """Requests before, during and after the crash have one order each, with their retries."""
     existing = ORDERS.count()
     connections[ALIAS].close()
     with ThreadPoolExecutor(3 * CROWD) as pool:
         warm = at_once(pool, site, QUICK)
         assert statuses(warm) == {201}
-        # All of them may come to the same worker. (Without a server a pool lets its users wait for
-        # half a minute; test_pools.py has views that meet that.)
+        # All of them may reach the same worker. (Without a server, a pool lets its callers wait for
+        # half a minute: test_pools.py has that case.)
         running = at_once(pool, site, SLOW, 0 if pooled else THREADS)
         until_running(CROWD + len(running))
         server.crash()
@@ -126,7 +126,7 @@ def test_crash_of_the_database_costs_retries_only(site: str, pooled: bool, serve
         len(set(nonces.values())) == ORDERS.count() - existing == sum(map(len, everything.values()))
     )
     assert set(nonces.values()) <= orders
-    # The views that the crash met had begun; nobody else's ran in vain.
+    # Only the views that were running at the crash ran in vain.
     assert effects.count() == len(nonces) + len(running)
     assert not RECORDS.exclude(status=Status.COMPLETED).exists()
     assert statuses(running) <= {0, 500, 503}

@@ -24,7 +24,7 @@ FUNCTION = """
     CREATE OR REPLACE FUNCTION fault() RETURNS trigger LANGUAGE plpgsql AS
     $$ BEGIN RAISE EXCEPTION 'could not serialize access' USING ERRCODE = '40001'; END $$
 """
-#: The statement: which trigger fails it.
+#: By statement, the trigger that makes it fail.
 TRIGGERS = {
     "insert": "TRIGGER fault BEFORE INSERT ON {} FOR EACH ROW",
     "take": "TRIGGER fault BEFORE UPDATE ON {} FOR EACH ROW WHEN (NEW.token <> OLD.token)",
@@ -51,7 +51,7 @@ def mend() -> None:
 
 @pytest.fixture(params=TRIGGERS)
 def failing(request: pytest.FixtureRequest) -> Iterator[str]:
-    """A statement of the protocol that fails for want of serializability."""
+    """A statement of the protocol that fails with 40001."""
     execute(FUNCTION)
     execute(f"CREATE {TRIGGERS[request.param].format(TABLE)} EXECUTE FUNCTION fault()")
     yield request.param
@@ -62,7 +62,7 @@ def failing(request: pytest.FixtureRequest) -> Iterator[str]:
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("failing", ["insert"], indirect=True)
 def test_claim_that_cannot_be_serialized_runs_nothing(failing: str, door: str, key: str) -> None:
-    """Three rounds, and then 503."""
+    """The claim is tried three times; then the reply is a 503."""
     reply = ask(door, key)
     assert effects.count() == Order.objects.count() == 0
     assert reply.status_code == 503
@@ -74,7 +74,7 @@ def test_claim_that_cannot_be_serialized_runs_nothing(failing: str, door: str, k
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("failing", ["take"], indirect=True)
 def test_takeover_that_cannot_be_serialized_runs_nothing(failing: str, door: str, key: str) -> None:
-    """Somebody was faster, as it seems."""
+    """It seems as if another process had been faster."""
     ask(f"{door}?act=crash", key)
     assert IdempotencyRecord.objects.get().status == Status.RELEASED
     reply = ask(f"{door}?act=crash", key)
@@ -94,11 +94,11 @@ def test_takeover_that_cannot_be_serialized_runs_nothing(failing: str, door: str
 def test_end_that_cannot_be_serialized_undoes_the_view(
     failing: str, act: str, status: int, door: str, key: str
 ) -> None:
-    """The reply is no outcome: the writes are gone, the key is free, and the client comes back."""
+    """The reply is no outcome: the writes are gone, and the key is free for the retry."""
     reply = ask(f"{door}?act={act}", key)
     assert Order.objects.count() == 0
     assert effects.count() == 1
-    # What makes a COMMIT fail may be the view's own writes; our statement is ours to explain.
+    # A COMMIT may fail because of the view's own writes; only the layer's statement is a 503.
     assert reply.status_code in ((500, 503) if failing == "commit" else (409, 503))
     mend()
     until_answered(f"{door}?act={act}", key, status=status)
@@ -111,7 +111,7 @@ def test_end_that_cannot_be_serialized_undoes_the_view(
 def test_late_release_that_cannot_be_serialized_leaves_a_takeover(
     failing: str, door: str, key: str
 ) -> None:
-    """The view's error is the reply all the same."""
+    """The reply is the view's error all the same."""
     assert ask(f"{door}?act=crash", key).status_code == 500
     assert Order.objects.count() == 0
     assert IdempotencyRecord.objects.get().status == Status.IN_PROGRESS

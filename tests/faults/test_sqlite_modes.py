@@ -1,4 +1,4 @@
-"""SQLite's ways to begin a transaction and to keep a journal: no request is refused for either."""
+"""SQLite's modes of transactions and journals: no request is refused in any of them."""
 
 import multiprocessing
 import uuid
@@ -31,7 +31,7 @@ CROWD = 16
 
 @pytest.fixture(autouse=True, params=MODES, ids="-".join)
 def mode(request: pytest.FixtureRequest) -> Iterator[None]:
-    """How each new connection begins transactions, and the file's journal."""
+    """How new connections begin transactions, and which journal the file has."""
     begin, journal = request.param
     command = f"PRAGMA journal_mode={journal}"
     with connected(options={"transaction_mode": begin, "init_command": command}):
@@ -41,30 +41,30 @@ def mode(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 def fresh_keys(number: int) -> list[str]:
-    """Keys nobody has used."""
+    """Keys that are not used yet."""
     return [uuid.uuid4().hex for _ in range(number)]
 
 
 def with_bare_requests(keys: list[str]) -> dict[str, str]:
-    """A protected request for each key, and half as many unprotected ones beside them."""
+    """A covered request for each key, and half as many uncovered ones beside them."""
     bare = dict.fromkeys(fresh_keys(len(keys) // 2), "/write/")
     return dict.fromkeys(keys, PATH) | bare
 
 
 def statuses_beside_others(keys: list[str]) -> set[int]:
-    """What is answered to these keys and to the bare requests beside them."""
+    """The statuses for these keys, and those of the uncovered requests beside them."""
     return {reply.status_code for reply in together_at(with_bare_requests(keys)).values()}
 
 
 def test_threads_with_unrelated_keys_all_succeed() -> None:
-    """Each view reads before it writes; none meets a database that is locked."""
+    """Each view reads before it writes, and none fails because the database is locked."""
     seen = statuses_beside_others(fresh_keys(CROWD))
     assert Order.objects.count() == effects.count() + CROWD // 2 == CROWD * 3 // 2
     assert seen == {201}
 
 
 def test_processes_with_unrelated_keys_all_succeed() -> None:
-    """Four processes with four threads each."""
+    """Four processes have four threads each."""
     connections.close_all()
     with multiprocessing.get_context("fork").Pool(4) as pool:
         seen = set().union(*pool.map(statuses_beside_others, [fresh_keys(4) for _ in range(4)]))
@@ -73,7 +73,7 @@ def test_processes_with_unrelated_keys_all_succeed() -> None:
 
 
 def test_racers_have_one_effect_for_each_key() -> None:
-    """Beside each other, four keys four times."""
+    """Four requests for each of four keys run beside each other."""
     keys = fresh_keys(4)
     replies = together(PATH, keys * 4)
     for key in keys:
@@ -84,7 +84,7 @@ def test_racers_have_one_effect_for_each_key() -> None:
 
 
 def test_failed_attempts_in_a_crowd_free_their_keys() -> None:
-    """The late release, too, has to come by the one write lock."""
+    """The late release needs the one write lock, too."""
     keys = fresh_keys(CROWD)
     replies = together("/function/?act=crash", keys)
     assert not Order.objects.exists()
@@ -95,13 +95,13 @@ def test_failed_attempts_in_a_crowd_free_their_keys() -> None:
 
 
 class Writer:
-    """Somebody who holds the write lock, in a thread and connection of his own."""
+    """Holds the write lock, in a thread with a connection of its own."""
 
     def __init__(self) -> None:
         self.holds, self.may_go = Event(), Event()
 
     def write(self) -> None:
-        """Hold it until told to go."""
+        """Hold the lock until the test releases it."""
         with transaction.atomic():
             Order.objects.create(nonce="long")
             self.holds.set()
@@ -110,7 +110,7 @@ class Writer:
 
 @pytest.fixture
 def writer() -> Iterator[Writer]:
-    """A long transaction that has nothing to do with any key."""
+    """A long transaction that belongs to no key."""
     writer = Writer()
     with ThreadPoolExecutor(1) as pool:
         done = in_thread(pool, writer.write)
@@ -123,7 +123,7 @@ def writer() -> Iterator[Writer]:
 
 
 def test_request_waits_for_a_writer_of_something_else(writer: Writer, key: str) -> None:
-    """As long as the busy time-out, like every other writer."""
+    """It waits for up to the busy time-out, like every other writer."""
     with ThreadPoolExecutor(1) as pool:
         reply = in_thread(pool, lambda: ask(PATH, key))
         assert not reply.done()
@@ -136,7 +136,7 @@ def test_request_waits_for_a_writer_of_something_else(writer: Writer, key: str) 
 def test_writer_beyond_the_time_out_makes_the_store_unavailable(
     path: str, writer: Writer, key: str
 ) -> None:
-    """503 and Retry-After, nothing ran; and no 409, for nobody has this key."""
+    """It gets 503 and Retry-After, and no view runs; it gets no 409, as the key is not in use."""
     with connected(options={"timeout": 0.2}):
         reply = ask(path, key)
     assert effects.count() == 0

@@ -1,4 +1,4 @@
-"""The store cannot be reached before the view: nothing runs, the client is told to come back."""
+"""The store cannot be reached before the view: nothing runs, and the client gets 503."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -25,7 +25,7 @@ DOWN = str(UnavailableError.advice)
 
 
 def _nowhere(folder: Path) -> dict[str, Any]:
-    """The settings of a server that is not there, or of a file in a folder that is not."""
+    """The settings of a server, or of a folder for the file, that does not exist."""
     if connection.vendor == "sqlite":
         return {"NAME": str(folder / "missing" / "db.sqlite3")}
     return {"PORT": str(free_port())}
@@ -33,7 +33,7 @@ def _nowhere(folder: Path) -> dict[str, Any]:
 
 @pytest.fixture
 def down(tmp_path: Path) -> Iterator[ExitStack]:
-    """No database can be connected to, until the stack is closed."""
+    """No database accepts connections until the stack is closed."""
     with ExitStack() as stack:
         for alias in connections:
             changes = _nowhere(tmp_path)
@@ -44,7 +44,7 @@ def down(tmp_path: Path) -> Iterator[ExitStack]:
 
 
 def _impatient(alias: str) -> dict[str, Any]:
-    """A pool that does not try for half a minute."""
+    """A pool that does not try to connect for half a minute."""
     pooled = connections[alias].settings_dict["OPTIONS"].get("pool")
     return {"pool": {"timeout": 0.5, "min_size": 0, "max_size": 1}} if pooled else {}
 
@@ -54,7 +54,7 @@ def _impatient(alias: str) -> dict[str, Any]:
 def test_store_that_is_down_runs_nothing(
     door: str, aliases: tuple[str, ...], key: str, down: ExitStack
 ) -> None:
-    """503 with Retry-After and a code, in the words of the door's framework."""
+    """The reply is a 503 with Retry-After and a code, in the form of the door's framework."""
     with atomic_requests_on(*aliases):
         reply = ask(door, key)
     assert effects.count() == 0
@@ -71,7 +71,7 @@ def test_store_that_is_down_runs_nothing(
 
 @pytest.mark.drf
 def test_door_inside_of_django_s_transaction_is_not_even_reached(key: str, down: ExitStack) -> None:
-    """Below ``@api_view`` the first request under ATOMIC_REQUESTS is in Django's hands: its 500."""
+    """Under ATOMIC_REQUESTS, Django begins its transaction before the door: its error is a 500."""
     with atomic_requests_on("default"):
         reply = ask("/below/", key)
     assert effects.count() == 0
@@ -80,7 +80,7 @@ def test_door_inside_of_django_s_transaction_is_not_even_reached(key: str, down:
 
 @pytest.mark.parametrize("door", [*served("/function/", "/mixin/"), "/plainly/"])
 def test_request_without_a_key_fails_as_django_does(door: str, down: ExitStack) -> None:
-    """Nothing of it is ours: the same 500 as that of an unprotected view."""
+    """It gets the same 500 as a request to an uncovered view."""
     bare, reply = ask("/bare/"), ask(door)
     assert effects.count() == 0
     assert bare.status_code == 500
@@ -90,7 +90,7 @@ def test_request_without_a_key_fails_as_django_does(door: str, down: ExitStack) 
 @pytest.mark.skipif(connection.vendor == "sqlite", reason="SQLite has no connection to cut")
 @pytest.mark.skipif(BEHIND_PGBOUNCER, reason="PgBouncer's sessions are not ours to cut")
 def test_connection_that_is_cut_between_requests_costs_one_reply(key: str) -> None:
-    """A kept connection that died is a 503, the next request has a new one."""
+    """A request on a dead connection gets 503, and the next one has a new connection."""
     options = {} if connection.vendor == "mysql" else {"pool": False}
     with connected(options=options, CONN_MAX_AGE=60, CONN_HEALTH_CHECKS=False):
         connection.ensure_connection()

@@ -1,4 +1,4 @@
-"""Several databases: ``using`` names that of the record and of the view's transaction."""
+"""Several databases: ``using`` names the one of the record and of the view's transaction."""
 
 from datetime import timedelta
 from io import StringIO
@@ -33,7 +33,7 @@ ORDERS = Order.objects.using("other")
 
 
 def order(door: str, key: str | None, *, act: str = "order", status: int = 201) -> Any:
-    """A request of a caller whose data are in the other database."""
+    """Send a request of a caller whose data are in the other database."""
     return ask(f"{door}?act={act}&status={status}", key, **{"X-Tenant": "other"})
 
 
@@ -42,7 +42,7 @@ def order(door: str, key: str | None, *, act: str = "order", status: int = 201) 
 def test_record_and_order_are_committed_elsewhere_together(
     door: str, atomic_aliases: tuple[str, ...], key: str
 ) -> None:
-    """One transaction there; the default database is not even asked."""
+    """They share one transaction there; the default database is not asked."""
     with atomic_requests_on(*atomic_aliases), CaptureQueriesContext(connections["default"]) as here:
         first, second = order(door, key), order(door, key)
     assert ORDERS.count() == effects.count() == 1
@@ -61,7 +61,7 @@ def test_record_and_order_are_committed_elsewhere_together(
 def test_failing_commit_elsewhere_leaves_nothing(
     door: str, with_key: bool, atomic_aliases: tuple[str, ...], key: str
 ) -> None:
-    """A foreign key that is checked at COMMIT, or before: no order, a free key, and a retry."""
+    """A foreign key fails at COMMIT, or before: there is no order, and the key is free."""
     with atomic_requests_on(*atomic_aliases):
         for runs in (1, 2):
             reply = order(door, key if with_key else None, act="homeless")
@@ -74,7 +74,7 @@ def test_failing_commit_elsewhere_leaves_nothing(
 
 @pytest.mark.parametrize("door", DOORS)
 def test_other_answers_are_given_elsewhere_too(door: str, key: str) -> None:
-    """Release, mismatch, takeover and clean-up."""
+    """Release, mismatch, takeover and clean-up use the other database, too."""
     assert order(door, key, status=401).status_code == 401
     assert RECORDS.get().status == Status.RELEASED
     assert order(door, key).status_code == 201
@@ -100,7 +100,7 @@ def test_one_key_in_two_databases_is_two_operations(key: str) -> None:
 def test_failing_commit_of_either_database_is_never_replayed(
     act: str, atomic_aliases: tuple[str, ...], key: str
 ) -> None:
-    """The record's database commits last: its own failure or the other's, no reply is saved."""
+    """The record's database commits last: no reply is saved, whichever of the two fails."""
     with atomic_requests_on(*atomic_aliases):
         for runs in (1, 2):
             reply = order("/both/", key, act=act)
@@ -115,7 +115,7 @@ def test_failing_commit_of_either_database_is_never_replayed(
 def test_view_that_writes_in_both_databases_is_replayed(
     atomic_aliases: tuple[str, ...], key: str
 ) -> None:
-    """One order in each."""
+    """Each database has one order."""
     with atomic_requests_on(*atomic_aliases):
         first, second = order("/both/", key), order("/both/", key)
     assert (Order.objects.count(), ORDERS.count()) == (1, 1)

@@ -19,5 +19,5 @@ urlpatterns = [*urls.urlpatterns, *(path(f"{name}/", view) for name, view in DOO
 
 
 def there(*doors: str) -> list[str]:
-    """Those of the given doors that there are."""
+    """Those of the given doors that exist in this run."""
     return [door for door in doors if door.strip("/") in DOORS]

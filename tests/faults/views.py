@@ -21,7 +21,7 @@ from tests.app.views import json_response
 
 
 def place(alias: str = "default") -> str:
-    """Write an order, and leave an effect outside the database; returns its nonce."""
+    """Write an order, leave an effect outside the database, and return the nonce."""
     nonce = uuid.uuid4().hex
     Order.objects.using(alias).create(nonce=nonce)
     effects.happened(nonce)
@@ -63,13 +63,13 @@ def transfer(request: Any) -> HttpResponseBase:
 
 
 def look_then_write(request: Any) -> HttpResponseBase:
-    """Read before the first write, which a deferred transaction of SQLite's cannot make up for."""
+    """Read before the first write: a deferred transaction of SQLite's cannot upgrade its lock."""
     seen = Order.objects.count()
     return json_response(request, {"nonce": place(), "seen": seen})
 
 
 def look_twice(request: Any) -> HttpResponseBase:
-    """Write what depends on all that was read: two of them at once are not serializable."""
+    """Write what depends on everything read: two of these at once are not serializable."""
     seen = Order.objects.count()
     meet()
     return json_response(request, {"nonce": place(), "seen": seen})
@@ -90,7 +90,7 @@ _HOOKS: dict[str, Callable[[], None]] = {
 
 
 def hook(request: Any) -> HttpResponseBase:
-    """Place an order, and raise once it is committed."""
+    """Place an order; a hook raises when it is committed."""
     transaction.on_commit(_HOOKS[request.GET["raises"]], robust="robust" in request.GET)
     return json_response(request, {"nonce": place()})
 
@@ -101,7 +101,7 @@ def _broken(request: Any) -> bool:
 
 @idempotent
 def page(request: Any) -> HttpResponseBase:
-    """Place an order, and show it in a template that raises at first."""
+    """Place an order; its template raises in the first attempt."""
     nonce = place()
     template = engines["django"].from_string("<p>{{ nonce }} {{ mood }}</p>")
     context = {"nonce": nonce, "mood": _raise if _broken(request) else "good"}
@@ -110,14 +110,14 @@ def page(request: Any) -> HttpResponseBase:
 
 @idempotent
 def nowhere(request: Any) -> HttpResponseBase:
-    """Place an order, and show it in a template that is not there at first."""
+    """Place an order; its template does not exist in the first attempt."""
     name = "faults/nowhere.html" if _broken(request) else "django_idempotency/error.html"
     return TemplateResponse(request, name, {"title": place()})
 
 
 @idempotent
 def after_rendering(request: Any) -> HttpResponseBase:
-    """Place an order, and raise after its page was rendered at first."""
+    """Place an order; the first attempt raises after its page was rendered."""
     response = TemplateResponse(request, engines["django"].from_string(place()))
     if _broken(request):
         response.add_post_render_callback(lambda _: _raise())
@@ -139,7 +139,7 @@ def elsewhere(request: HttpRequest) -> HttpResponseBase:
 
 
 def tenant_of(request: HttpRequest) -> str:
-    """The database a caller's data are in."""
+    """The database in which a caller's data are."""
     return request.headers["X-Tenant"]
 
 
@@ -159,7 +159,7 @@ def both(request: HttpRequest) -> HttpResponseBase:
 
 
 def write(request: HttpRequest) -> HttpResponse:
-    """An unprotected order, in a transaction of its own."""
+    """Place an order without a door, in a transaction of its own."""
     with transaction.atomic():
         Order.objects.create(nonce="bare")
     return HttpResponse(status=201)

@@ -1,4 +1,4 @@
-"""Pickles that do harm to whoever loads them: they make a file."""
+"""Pickles that do harm when they are loaded: they make a file."""
 
 import pickle
 from collections.abc import Callable

@@ -23,7 +23,7 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 @pytest.fixture(scope="session")
 def valkey() -> Iterator[Valkey]:
-    """A running server that a test may freeze and crash; it forgets."""
+    """A running server that a test may freeze and crash; it loses its content then."""
     try:
         with Valkey() as server:
             yield server
@@ -39,13 +39,13 @@ def url(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def redis_port(url: str) -> int:
-    """Where it listens."""
+    """The port on which the server listens."""
     return urlsplit(url).port or 6379
 
 
 @pytest.fixture
 def redis(url: str) -> Iterator[Any]:
-    """A client of its own to the empty server."""
+    """A client of the test's own; the server is empty."""
     from redis import Redis
 
     with Redis.from_url(url) as client:
@@ -54,7 +54,7 @@ def redis(url: str) -> Iterator[Any]:
 
 
 def use(settings: Settings, url: str) -> None:
-    """Let the replay cache be there, in this process."""
+    """This process has its replay cache on that server."""
     settings.CACHES = settings.CACHES | {"redis": suite.redis_cache(url)}
     settings.IDEMPOTENCY_CACHE = "redis"
     replay_cache._breaker.cache_clear()
@@ -62,12 +62,12 @@ def use(settings: Settings, url: str) -> None:
 
 @pytest.fixture
 def cached(settings: Settings, redis: Any, url: str) -> None:
-    """Replays are cached, and none is yet."""
+    """Replays are cached, and the cache is empty."""
     use(settings, url)
 
 
 @pytest.fixture
 def cached_in_processes(monkeypatch: pytest.MonkeyPatch, redis: Any, url: str) -> None:
-    """The same for the processes that are started."""
+    """The processes that a test starts cache replays, too."""
     monkeypatch.setenv("DJANGO_SETTINGS_MODULE", f"{__package__}.settings")
     monkeypatch.setenv(REDIS_VARIABLE, url)

@@ -1,4 +1,4 @@
-"""The ways a Redis is run, with what a test can do to each of them."""
+"""The ways to run a Redis, and what a test can do to each of them."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
@@ -7,7 +7,7 @@ from typing import Protocol
 
 from tests.support.servers import Cluster, Sentinel, Valkey
 
-#: What lies in a cluster where the tests look for its owner.
+#: The key whose node in a cluster is the one that tests break.
 _KEY = "idempotency"
 
 
@@ -16,23 +16,23 @@ class Group(Protocol):
 
     @property
     def url(self) -> str:
-        """Where it is, for ``IDEMPOTENCY_TEST_REDIS``."""
+        """Its address, for ``IDEMPOTENCY_TEST_REDIS``."""
 
     @property
     def servers(self) -> Sequence[Valkey]:
-        """All that a client may ask, sentinels among them."""
+        """All servers that a client may ask, sentinels among them."""
 
     def first(self) -> Valkey:
-        """A server whose loss is noticed."""
+        """A server whose loss makes requests fail."""
 
     def recover(self, lost: Valkey) -> None:
-        """Return when the cache works again without it."""
+        """Return when the cache works again without that server."""
 
     def gather(self) -> None:
         """Return when every server has found the others again."""
 
     def flush(self) -> None:
-        """Empty every server that takes it."""
+        """Every server that accepts it is empty."""
 
 
 def _addresses(pairs: list[tuple[str, int]]) -> str:
@@ -41,7 +41,7 @@ def _addresses(pairs: list[tuple[str, int]]) -> str:
 
 def _flush(servers: Sequence[Valkey]) -> None:
     for server in servers:
-        # A replica refuses, and follows its master.
+        # A replica refuses, and does what its master does.
         with contextlib.suppress(Exception):
             server.ask("FLUSHALL")
 
@@ -58,7 +58,7 @@ class Alone:
         return self.server
 
     def recover(self, lost: Valkey) -> None:
-        """Nobody takes its place."""
+        """No other server takes its place."""
 
     def gather(self) -> None:
         """There are no others."""

@@ -1,4 +1,4 @@
-"""Stands between a client and its server, and counts how often the server was asked."""
+"""A relay between a client and its server, which counts how often the server was asked."""
 
 import contextlib
 import socket
@@ -10,9 +10,9 @@ from tests.support.servers import LOOPBACK
 
 
 class Relay:
-    """Passes everything on, both ways; ``trips`` counts questions that waited for an answer.
+    """Passes everything on in both directions; ``trips`` counts the round trips.
 
-    What a client sends before the server has answered belongs to the same question.
+    What a client sends before the server has answered belongs to the same round trip.
     """
 
     def __init__(self, port: int) -> None:
@@ -53,7 +53,7 @@ class Relay:
             sink.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
-        """Cut every connection, and take no other."""
+        """Every connection is cut, and no other is accepted."""
         for each in self._sockets:
             with contextlib.suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)

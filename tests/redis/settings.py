@@ -16,9 +16,9 @@ from tests.settings import *  # noqa: F403
 
 IDEMPOTENCY_CACHE = "redis"
 IDEMPOTENCY_CACHE_INFLIGHT = os.environ.get("IDEMPOTENCY_TEST_INFLIGHT") == "1"
-# Failures enough to count in some seconds.
+# Short, so that a few seconds have several failures to count.
 IDEMPOTENCY_CACHE_RETRY = timedelta(seconds=1)
-# One INSERT in ten seconds would be counted among the statements of a request.
+# Otherwise the INSERT every ten seconds would count among the statements of a request.
 IDEMPOTENCY_STATISTICS = False
 SECRET_KEY, *SECRET_KEY_FALLBACKS = os.environ.get(
     "IDEMPOTENCY_TEST_SECRETS", suite.SECRET_KEY

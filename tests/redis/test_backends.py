@@ -1,4 +1,4 @@
-"""Django's own caches as the replay cache: the same answers, at another price."""
+"""Django's own caches as the replay cache: the same answers, at other costs."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -54,7 +54,7 @@ def backend(
 
 
 def test_bytes_go_through_django_s_backends_in_their_way(backend: str) -> None:
-    """Only django-redis lets us write and read them as they are."""
+    """Only django-redis reads and writes bytes as they are."""
     expected = RedisTransport if backend == "django-redis" else DjangoTransport
     assert isinstance(transport_of("default"), expected)
 
@@ -62,7 +62,7 @@ def test_bytes_go_through_django_s_backends_in_their_way(backend: str) -> None:
 def test_replay_comes_from_the_cache_until_the_key_is_expired(
     backend: str, post: Post, key: str
 ) -> None:
-    """Nothing is asked of the records then; the table of a database cache is, with one SELECT."""
+    """No statement reads the records; a database cache takes one SELECT of its own table."""
     first = post(DOOR, key)
     with CaptureQueriesContext(connection) as captured:
         assert post(DOOR, key).content == first.content
@@ -77,9 +77,9 @@ def test_replay_comes_from_the_cache_until_the_key_is_expired(
 
 
 def test_late_fill_after_an_expiry_counts_for_nothing(backend: str) -> None:
-    """In every backend."""
+    """The marker that it was filled under is gone, in every backend."""
     late = look()
-    assert late.replays.forget([intent().id])
+    assert late.replays.invalidate([intent().id])
     late.fill(RESPONSE, DAY)
     assert look().response is None
     caches["default"].clear()
@@ -90,11 +90,11 @@ def test_late_fill_after_an_expiry_counts_for_nothing(backend: str) -> None:
 
 
 def test_fence_is_seen_and_taken_away(backend: str, settings: Settings) -> None:
-    """A duplicate of what runs is sent away, until the owner has filled."""
+    """A duplicate of a running request gets 409 until the owner has filled the cache."""
     settings.IDEMPOTENCY_CACHE_INFLIGHT = True
     slot = look()
     slot.fence()
-    # A database cache cuts the fraction of the second off in which it ends.
+    # A database cache cuts off the fraction of the second in which an entry ends.
     assert look().is_running or backend == "database"
     slot.fill(RESPONSE, DAY)
     assert not look().is_running

@@ -30,19 +30,19 @@ from .relay import Relay, relay
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
 
 DOOR = "/function/"
-#: One command each; those of a script are counted beside it.
+#: One command each; Redis also counts those that a script runs.
 LOOK = "eval mget set"
 FILL = FENCE = "set"
 FENCED_FILL = "eval del set"
 FORGET = CLEAR = "del"
 
-#: What the counting itself asks.
+#: The commands of the counting itself.
 OURS = {"config|resetstat", "info"}
 
 
 @pytest.fixture
 def between(settings: Settings, redis: Any, redis_port: int) -> Iterator[Relay]:
-    """The replay cache behind a relay that counts, over a connection that is open already."""
+    """The replay cache behind a relay that counts; the connection is open already."""
     with relay(redis_port) as counting:
         use(settings, f"redis://127.0.0.1:{counting.port}/0")
         caches["redis"].get("warm")
@@ -51,7 +51,7 @@ def between(settings: Settings, redis: Any, redis_port: int) -> Iterator[Relay]:
 
 @contextmanager
 def costs(between: Relay, redis: Any, *trips: str, sql: bool) -> Iterator[None]:
-    """One round trip for each of ``trips``, which are its commands, and statements or none."""
+    """One round trip with these commands for each of ``trips``, and SQL only if ``sql``."""
     redis.config_resetstat()
     between.trips = 0
     with CaptureQueriesContext(connection) as captured:
@@ -66,7 +66,7 @@ def costs(between: Relay, redis: Any, *trips: str, sql: bool) -> Iterator[None]:
 def test_cached_replay_is_one_round_trip_and_no_statement(
     between: Relay, redis: Any, post: Post, key: str
 ) -> None:
-    """What the first request has put there answers the second."""
+    """The second request gets what the first has put into the cache."""
     with costs(between, redis, LOOK, FILL, sql=True):
         assert post(DOOR, key).status_code == 201
     with costs(between, redis, LOOK, sql=False):
@@ -82,7 +82,7 @@ def test_cached_replay_is_one_round_trip_and_no_statement(
 def test_request_without_an_outcome_only_looks(
     act: str, between: Relay, redis: Any, post: Post, key: str
 ) -> None:
-    """There is nothing to put there."""
+    """There is no response to put into the cache."""
     with costs(between, redis, LOOK, sql=True):
         post(DOOR, key, act=act)
 
@@ -97,7 +97,7 @@ def test_other_request_with_the_key_only_looks(
 
 
 def test_request_without_a_key_does_not_look(between: Relay, redis: Any, post: Post) -> None:
-    """Nor does a view that is not covered."""
+    """A view that is not covered does not look either."""
     with costs(between, redis, sql=True):
         assert post(DOOR).status_code == 201
         assert post("/bare/", "a-key-that-nobody-reads").status_code == 201
@@ -106,7 +106,7 @@ def test_request_without_a_key_does_not_look(between: Relay, redis: Any, post: P
 def test_expiry_is_one_round_trip_a_record(
     between: Relay, redis: Any, post: Post, key: str
 ) -> None:
-    """And who runs the key anew removes what is left of its last life."""
+    """The next request with the key removes the rest of its last life from the cache."""
     post(DOOR, key)
     record = IdempotencyRecord.objects.get()
     with costs(between, redis, FORGET, sql=True):
@@ -118,7 +118,7 @@ def test_expiry_is_one_round_trip_a_record(
 def test_first_request_after_the_retention_removes_what_is_left(
     between: Relay, redis: Any, post: Post, key: str, settings: Settings
 ) -> None:
-    """And puts up a fence after that."""
+    """It removes the old entry first, and then puts up a fence."""
     settings.IDEMPOTENCY_CACHE_INFLIGHT = True
     post(DOOR, key)
     redis.flushdb()
@@ -130,7 +130,7 @@ def test_first_request_after_the_retention_removes_what_is_left(
 def test_fence_costs_the_first_request_a_round_trip(
     between: Relay, redis: Any, post: Post, key: str, settings: Settings
 ) -> None:
-    """A replay costs what it did."""
+    """A replay costs no more than without fences."""
     settings.IDEMPOTENCY_CACHE_INFLIGHT = True
     with costs(between, redis, LOOK, FENCE, FENCED_FILL, sql=True):
         assert post(DOOR, key).status_code == 201
@@ -141,7 +141,7 @@ def test_fence_costs_the_first_request_a_round_trip(
 def test_fence_is_taken_away_where_there_is_no_outcome(
     between: Relay, redis: Any, post: Post, key: str, settings: Settings
 ) -> None:
-    """One round trip more."""
+    """That takes one more round trip."""
     settings.IDEMPOTENCY_CACHE_INFLIGHT = True
     with costs(between, redis, LOOK, FENCE, CLEAR, sql=True):
         assert post(DOOR, key, act="unauthorized").status_code == 401
@@ -156,7 +156,7 @@ def test_duplicate_of_a_running_request_looks_once(
     settings: Settings,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The database answers it, or the fence."""
+    """The database refuses it, or the fence does."""
     settings.IDEMPOTENCY_CACHE_INFLIGHT = inflight
     with (
         stopped_before(monkeypatch, "begin", DOOR, key),
@@ -168,7 +168,7 @@ def test_duplicate_of_a_running_request_looks_once(
 def test_fence_that_is_over_is_put_up_again(
     between: Relay, redis: Any, key: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By the first duplicate that the database sends away."""
+    """The first duplicate that the database refuses puts it up."""
     settings.IDEMPOTENCY_CACHE_INFLIGHT = True
     with stopped_before(monkeypatch, "begin", DOOR, key):
         redis.flushdb()
@@ -179,7 +179,7 @@ def test_fence_that_is_over_is_put_up_again(
 
 
 def post_to(address: str, key: str) -> tuple[int, bool]:
-    """The status, and whether it was a replay."""
+    """The status of the reply, and whether it was a replay."""
     caller = HTTPConnection(urlsplit(address).netloc, timeout=30)
     caller.request("POST", "/exempt/", b"{}", {"Idempotency-Key": key})
     response = caller.getresponse()
@@ -196,13 +196,13 @@ def test_worker_sends_the_database_nothing_for_a_cached_replay(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """100 replays by gunicorn: 100 round trips to Redis, and none to the database."""
+    """100 replays by gunicorn take 100 round trips to Redis, and none to the database."""
     port = int(connections["default"].settings_dict["PORT"])
     with relay(port) as database, relay(redis_port) as cache:
         monkeypatch.setenv("IDEMPOTENCY_TEST_DATABASE_PORT", str(database.port))
         monkeypatch.setenv(REDIS_VARIABLE, f"redis://127.0.0.1:{cache.port}/0")
         with gunicorn(tmp_path, workers=1, threads=1) as address:
-            # It opens its connections.
+            # The first request opens the connections.
             assert post_to(address, key) == (201, False)
             database.trips = cache.trips = 0
             assert [post_to(address, key) for _ in range(100)] == [(201, True)] * 100
@@ -215,7 +215,7 @@ def test_worker_sends_the_database_nothing_for_a_cached_replay(
 def test_entry_lives_in_redis_no_longer_than_it_says(
     cached: None, redis: Any, post: Post, key: str, settings: Settings
 ) -> None:
-    """Marker and entry end by themselves; nothing else is ever written."""
+    """Marker and entry end by themselves, and nothing else is written."""
     settings.IDEMPOTENCY_CACHE_MAX_AGE = timedelta(seconds=20)
     settings.IDEMPOTENCY_CACHE_INFLIGHT = True
     post(DOOR, key)

@@ -1,4 +1,4 @@
-"""A person expires a key in the admin: from then on nobody is answered with what it had."""
+"""A person expires a key in the admin: from then on no request gets its old reply."""
 
 import itertools
 import os
@@ -18,7 +18,7 @@ from django.db import connections
 from django_idempotency.http.keys import record_id
 from django_idempotency.maintenance.records import expire
 from django_idempotency.models import IdempotencyRecord
-from django_idempotency.replay_cache import replays as replay_cache
+from django_idempotency.replay_cache import entries
 from django_idempotency.replay_cache.replays import Replays, Slot
 from django_idempotency.storage.upkeep import Upkeep
 from django_idempotency.storage.values import Intent, StoredResponse
@@ -36,12 +36,12 @@ DOOR = "/function/"
 #: A thousand of them take a minute.
 RACES = int(os.environ.get("IDEMPOTENCY_TEST_RACES", "250"))
 REPLAYERS = 3
-#: Seconds between a look into the database and the fill: at most so long, and usually none.
+#: The longest pause between a look into the database and the fill, in seconds; often there is none.
 DAWDLE = 0.004
 
 
 def test_key_expired_in_the_admin_runs_anew(post: Post, key: str) -> None:
-    """A member of the staff presses the button; the retry runs, and its reply is replayed."""
+    """After the button was pressed, the retry runs, and its own reply is replayed."""
     first = post(DOOR, key)
     assert post(DOOR, key).content == first.content
     clerk = client_of("view_idempotencyrecord", "expire")
@@ -63,7 +63,7 @@ class Told:
 
 
 class Race:
-    """Replayers who ask for a key while it is expired, on connections that stay open."""
+    """Threads that replay a key while another expires it, on connections that stay open."""
 
     def __init__(self) -> None:
         self._start = threading.Barrier(REPLAYERS + 2)
@@ -101,9 +101,9 @@ class Race:
         self._expired_at = time.monotonic()
 
     def stale(self, key: str, redis: Any) -> int:
-        """How many were answered with the old reply of this key after its expiry had returned."""
+        """How many requests got the old reply of this key after its expiry had returned."""
         first = send(DOOR, key)
-        # What is replayed then is read from the database, and put into the cache.
+        # So the first replay reads the database and fills the cache.
         redis.flushdb()
         self._key, self._told = key, []
         self._start.wait(60)
@@ -135,7 +135,7 @@ def _summary(reply: Any) -> tuple[bool, bytes]:
 
 @pytest.fixture
 def dawdling(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """Fills are late now and then; one entry for each fill."""
+    """Some fills are late; the list has one entry for each fill."""
     fill = Slot.fill
     fills: list[bool] = []
 
@@ -150,7 +150,7 @@ def dawdling(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 
 @pytest.mark.timeout(600)
 def test_expiry_that_has_returned_is_the_last_word(redis: Any, dawdling: list[bool]) -> None:
-    """1,000 races with fills and replays; not one old reply afterwards."""
+    """No race of an expiry with fills and replays leaves an old reply."""
     stale = list(Race().run(redis, RACES))
     print(f"\n{len(stale)} expiries against {len(dawdling)} fills: {sum(stale)} stale replies")
     assert len(stale) == RACES
@@ -159,14 +159,14 @@ def test_expiry_that_has_returned_is_the_last_word(redis: Any, dawdling: list[bo
 
 
 def _unmarked(self: Replays, intent: Intent, marker: Any, entry: Any) -> StoredResponse | None:
-    """What would be found in an entry if no marker had to match."""
-    content = replay_cache.unseal(self._place(intent.id, "e"), entry) if entry else None
-    return replay_cache._unpacked(content, content[:16], intent) if content else None
+    """The response in an entry, whatever its marker."""
+    content = entries.unseal(self._place(intent.id, "e"), entry) if entry else None
+    return entries.unpacked_entry(content, content[:16], intent) if content else None
 
 
 @pytest.mark.timeout(600)
 def test_race_notices_what_the_marker_is_for(redis: Any, dawdling: list[bool]) -> None:
-    """Without it the same race has old replies, long before the thousandth round."""
+    """Without the marker the same races do leave old replies."""
     race = Race()
     with patch.object(Replays, "_response", _unmarked):
         rounds = race.run(redis, RACES)

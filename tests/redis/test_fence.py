@@ -1,4 +1,4 @@
-"""IDEMPOTENCY_CACHE_INFLIGHT: duplicates of a running request are sent away by the cache."""
+"""IDEMPOTENCY_CACHE_INFLIGHT: duplicates of a running request get 409 from the cache."""
 
 import os
 import subprocess
@@ -28,7 +28,7 @@ from .conftest import use
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
 
 DOOR = "/function/"
-#: How long a fence counts, and what a busy machine may add.
+#: How long a fence counts.
 FENCE_SECONDS = replay_cache._FENCE_SECONDS
 
 
@@ -68,8 +68,8 @@ def ask(key: str) -> tuple[Any, int]:
 
 
 def test_duplicates_of_another_process_s_request_ask_no_database(fenced: None, key: str) -> None:
-    """409 and Retry-After, until the owner is done; then a replay. The fence lasts a second, and
-    the one who asks the database after that puts up another.
+    """They get 409 and Retry-After while the owner runs, and a replay afterwards. The fence lasts a
+    second; the first request that asks the database after that puts up another.
     """
     with owner("in-view", key) as process:
         began = time.monotonic()
@@ -92,14 +92,14 @@ def test_duplicates_of_another_process_s_request_ask_no_database(fenced: None, k
 
 
 def test_other_request_with_the_key_is_still_refused(fenced: None, key: str) -> None:
-    """422 by the database: a fence is for the request that runs."""
+    """It gets 422 from the database: a fence counts for the request that runs."""
     with owner("in-view", key):
         assert send(f"{DOOR}?other=1", key).status_code == 422
 
 
 @pytest.mark.parametrize("point", ["after-claim", "in-view", "before-commit"])
 def test_key_of_a_killed_owner_is_free_a_second_later(point: str, fenced: None, key: str) -> None:
-    """No duplicate makes the fence last longer, or eager ones would never get through."""
+    """No duplicate makes the fence last longer, however many there are."""
     with owner(point, key) as process:
         assert ask(key)[0].status_code == 409
         process.kill()
@@ -119,7 +119,7 @@ def test_key_of_a_killed_owner_is_free_a_second_later(point: str, fenced: None, 
 
 
 def test_duplicate_that_may_wait_waits(fenced: None, key: str, settings: Settings) -> None:
-    """The fence is not asked: it gets the first reply."""
+    """The fence does not refuse it: it waits, and gets the first reply."""
     settings.IDEMPOTENCY_WAIT = timedelta(seconds=20)
     with owner("in-view", key) as process, ThreadPoolExecutor(1) as pool:
         waiting = in_thread(pool, lambda: send(DOOR, key))
@@ -141,7 +141,7 @@ def test_lost_redis_means_that_the_database_answers(
     monkeypatch: pytest.MonkeyPatch,
     cached_in_processes: None,
 ) -> None:
-    """The same 409 while the first runs, and the same reply afterwards."""
+    """Duplicates get the same 409 while the first runs, and the same reply afterwards."""
     settings.IDEMPOTENCY_CACHE_INFLIGHT = True
     monkeypatch.setenv("IDEMPOTENCY_TEST_INFLIGHT", "1")
     monkeypatch.setenv(Valkey.variable, valkey.url)
@@ -160,7 +160,7 @@ def test_lost_redis_means_that_the_database_answers(
 
 @contextmanager
 def lost(valkey: Valkey, loss: str) -> Iterator[None]:
-    """What was in Redis is gone, or Redis itself is."""
+    """The content of Redis is gone, or Redis itself is."""
     if loss == "frozen":
         with valkey.frozen():
             yield

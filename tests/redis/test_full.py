@@ -1,4 +1,4 @@
-"""A Redis without room: what it drops, or does not take, the database answers."""
+"""A Redis without room: the database replays what it has dropped or not accepted."""
 
 import uuid
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ MANY = 300
 
 @pytest.fixture
 def small(settings: Settings) -> Iterator[Valkey]:
-    """A server that has room for some entries beside itself."""
+    """A server that has room for some entries only."""
     try:
         with Valkey() as server:
             room = int(server.info("memory")["used_memory"]) + 200_000
@@ -42,7 +42,7 @@ def is_cached(key: str) -> bool:
 
 
 def test_server_that_drops_the_oldest_has_the_newest(small: Valkey) -> None:
-    """``allkeys-lru``, which is no exact science: a marker or an entry that is gone is a miss."""
+    """Under ``allkeys-lru``, which is not exact, a marker or an entry that is gone is a miss."""
     small.ask("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
     keys = [uuid.uuid4().hex for _ in range(MANY)]
     first = {key: send(DOOR, key).content for key in keys}
@@ -53,7 +53,7 @@ def test_server_that_drops_the_oldest_has_the_newest(small: Valkey) -> None:
 
 
 def test_full_server_that_drops_nothing_is_left_alone_for_a_while(small: Valkey) -> None:
-    """``noeviction``: the database answers; asked again, it still has what was there."""
+    """Under ``noeviction`` the database answers; later the server still has the older entries."""
     small.ask("CONFIG", "SET", "maxmemory-policy", "noeviction")
     early = uuid.uuid4().hex
     send(DOOR, early)

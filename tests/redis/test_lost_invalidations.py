@@ -1,4 +1,4 @@
-"""Redis cannot be told that a record answers no more: whoever wanted it is told so."""
+"""Redis cannot be told that a record has expired: the person who expired it learns that."""
 
 import os
 import subprocess
@@ -33,13 +33,13 @@ MAX_AGE = timedelta(seconds=30)
 
 @pytest.fixture(params=["frozen", "crashed"])
 def loss(request: pytest.FixtureRequest) -> str:
-    """How Redis is lost."""
+    """The way in which Redis fails."""
     return str(request.param)
 
 
 @pytest.fixture
 def first(valkey: Valkey, settings: Settings, key: str) -> Reply:
-    """The reply that lies in the cache."""
+    """A reply that is in the cache."""
     valkey.ask("FLUSHALL")
     use(settings, valkey.url)
     settings.IDEMPOTENCY_CACHE_MAX_AGE = MAX_AGE
@@ -49,7 +49,7 @@ def first(valkey: Valkey, settings: Settings, key: str) -> Reply:
 
 
 def test_expiry_says_so(valkey: Valkey, loss: str, first: Reply) -> None:
-    """It has happened in the database."""
+    """The record has expired in the database all the same."""
     record = IdempotencyRecord.objects.get()
     with lost(valkey, loss):
         done = expire(Upkeep("default"), [record.pk])
@@ -58,7 +58,7 @@ def test_expiry_says_so(valkey: Valkey, loss: str, first: Reply) -> None:
 
 
 def test_admin_says_so(valkey: Valkey, loss: str, first: Reply, key: str) -> None:
-    """And the retry runs anew as long as Redis is not there."""
+    """The retry runs anew as long as Redis is down."""
     clerk = client_of("view_idempotencyrecord", "expire")
     with lost(valkey, loss):
         page = act(clerk, "expire", IdempotencyRecord.objects.get())
@@ -70,7 +70,7 @@ def test_admin_says_so(valkey: Valkey, loss: str, first: Reply, key: str) -> Non
 
 @pytest.mark.parametrize("forget", [False, True], ids=["wiped", "forgotten"])
 def test_erasure_says_so(valkey: Valkey, loss: str, first: Reply, forget: bool) -> None:
-    """What was erased is erased."""
+    """The record is erased in the database all the same."""
     with lost(valkey, loss), pytest.raises(NotInvalidatedError) as raised:
         erase(Upkeep("default"), "anonymous", forget=forget)
     assert raised.value.erased == 1
@@ -78,7 +78,7 @@ def test_erasure_says_so(valkey: Valkey, loss: str, first: Reply, forget: bool) 
 
 
 def test_command_says_so(valkey: Valkey, loss: str, first: Reply) -> None:
-    """In words, with the time after which it is over."""
+    """The message names the time after which no old reply can be replayed."""
     with lost(valkey, loss), pytest.raises(CommandError, match="for 0:00:30 at most") as raised:
         call_command("idempotency_erase", scope="anonymous")
     assert raised.value.returncode == 4
@@ -87,7 +87,7 @@ def test_command_says_so(valkey: Valkey, loss: str, first: Reply) -> None:
 def test_command_has_an_exit_status_of_its_own(
     valkey: Valkey, loss: str, first: Reply, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """4, as a script sees it; and 0 when Redis is back."""
+    """The status is 4, and 0 when Redis is back."""
     monkeypatch.setenv("DJANGO_SETTINGS_MODULE", f"{__package__}.settings")
     monkeypatch.setenv(REDIS_VARIABLE, valkey.url)
     command = [sys.executable, "-m", "django", "idempotency_erase", "--scope", "anonymous"]
@@ -99,7 +99,7 @@ def test_command_has_an_exit_status_of_its_own(
 
 
 def test_deletion_does_not_fail(valkey: Valkey, loss: str, first: Reply) -> None:
-    """What is deleted had expired, and has no entry that counts."""
+    """A record that may be deleted has expired, and has no entry that counts."""
     record = IdempotencyRecord.objects.get()
     expire(Upkeep("default"), [record.pk])
     with lost(valkey, loss):
@@ -109,9 +109,9 @@ def test_deletion_does_not_fail(valkey: Valkey, loss: str, first: Reply) -> None
 def test_lost_invalidation_costs_the_life_of_an_entry(
     valkey: Valkey, first: Reply, key: str
 ) -> None:
-    """Redis was cut off, and comes back with what it had: the old reply, for MAX_AGE and no longer.
+    """A Redis that was cut off comes back with the old reply, which counts for MAX_AGE at most.
 
-    (One that was frozen executes what it was sent; this one never got it.)
+    (One that was frozen executes the command late; this one never got it.)
     """
     record = IdempotencyRecord.objects.get()
     names = replay_cache._names("default", record.pk)[:2]
@@ -128,7 +128,7 @@ def test_lost_invalidation_costs_the_life_of_an_entry(
 def test_frozen_redis_hears_of_the_expiry_when_it_thaws(
     valkey: Valkey, first: Reply, key: str
 ) -> None:
-    """The command that timed out was sent all the same, and is executed late."""
+    """The command had been sent before it timed out, and is executed late."""
     with lost(valkey, "frozen"):
         assert not expire(Upkeep("default"), [IdempotencyRecord.objects.get().pk]).is_invalidated
     replay_cache._breaker.cache_clear()

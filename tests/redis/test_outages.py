@@ -1,4 +1,4 @@
-"""Redis hangs, dies, or is replaced: requests wait for it once at most, and nothing is wrong."""
+"""Redis hangs, dies, or is replaced: a request waits for it once at most, and no reply is wrong."""
 
 import threading
 import time
@@ -36,7 +36,7 @@ WORKERS, THREADS, CALLERS = 2, 4, 4
 #: IDEMPOTENCY_CACHE_RETRY of the tests' processes.
 INTERVAL = 1.0
 OUTAGE_SECONDS = 4.0
-#: Requests after which every worker has imported everything.
+#: After so many requests every worker has imported everything.
 WARM = 200
 
 
@@ -51,14 +51,14 @@ def group(request: pytest.FixtureRequest) -> Iterator[Group]:
 
 
 def freeze(group: Group, undo: ExitStack) -> Valkey:
-    """SIGSTOP: connections are taken, and nothing is answered."""
+    """SIGSTOP: the server accepts connections, and answers nothing."""
     lost = group.first()
     undo.enter_context(lost.frozen())
     return lost
 
 
 def crash(group: Group, undo: ExitStack) -> Valkey:
-    """SIGKILL: connections are refused."""
+    """SIGKILL: the server refuses connections."""
     lost = group.first()
     lost.crash()
     undo.callback(lost.start)
@@ -66,7 +66,7 @@ def crash(group: Group, undo: ExitStack) -> Valkey:
 
 
 class Callers:
-    """People who order and repeat, on connections of their own, until they are told to stop."""
+    """Threads that order and repeat on connections of their own, until they are stopped."""
 
     def __init__(self, address: str) -> None:
         self._address = address
@@ -76,7 +76,7 @@ class Callers:
         self.wrong: list[str] = []
 
     def run(self) -> None:
-        """Order, and ask for it twice more."""
+        """Send an order, and repeat it twice."""
         caller = HTTPConnection(urlsplit(self._address).netloc, timeout=30)
         while not self._is_over.is_set():
             key = uuid.uuid4().hex
@@ -95,7 +95,7 @@ class Callers:
         return response.status, body
 
     def warm_up(self) -> None:
-        """Return when the workers have done some work."""
+        """Return when every worker has served requests."""
         deadline = time.monotonic() + 60
         while len(self.seconds) < WARM:
             assert time.monotonic() < deadline
@@ -104,12 +104,12 @@ class Callers:
         time.sleep(1)
 
     def stop(self) -> None:
-        """Let each finish what it is at."""
+        """Each thread finishes its request and ends."""
         self._is_over.set()
 
 
 def median(seconds: list[float]) -> str:
-    """With the longest, in milliseconds."""
+    """The median and the longest, in milliseconds, as text."""
     ordered = sorted(seconds)
     return f"p50 {ordered[len(ordered) // 2] * 1000:.0f} ms, max {ordered[-1] * 1000:.0f} ms"
 
@@ -122,7 +122,7 @@ def test_request_waits_once_at_most(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """One time-out in an interval and process, beside those that are under way when it begins."""
+    """Each process has one time-out in an interval, beside those of requests under way."""
     noted = tmp_path / "waits.jsonl"
     monkeypatch.setenv("DJANGO_SETTINGS_MODULE", f"{__package__}.settings")
     monkeypatch.setenv(REDIS_VARIABLE, group.url)
@@ -140,7 +140,7 @@ def test_request_waits_once_at_most(
             time.sleep(OUTAGE_SECONDS)
             group.recover(lost)
             ended, during = time.monotonic(), len(callers.seconds)
-        # One more may have failed just before that.
+        # One more call may have failed just before that.
         time.sleep(2 * INTERVAL + TIMEOUT_SECONDS)
         calm = time.monotonic()
         time.sleep(1)
@@ -168,7 +168,7 @@ def test_request_waits_once_at_most(
 
 
 def _assert_few(lost_time: list[Wait], began: float, ended: float) -> None:
-    """No more than the intervals of the outage, and who was under way when it began or ended."""
+    """As many as the outage has intervals, and the requests under way at its start and end."""
     for process, count in Counter(wait.process for wait in lost_time).items():
         under_way = sum(
             wait.process == process and wait.began < began + TIMEOUT_SECONDS for wait in lost_time
@@ -180,7 +180,7 @@ def _assert_few(lost_time: list[Wait], began: float, ended: float) -> None:
 def test_service_that_hangs_as_a_whole_costs_one_request_more(
     group: Group, settings: Settings
 ) -> None:
-    """One in each interval and process; the next one does not wait at all."""
+    """One request waits in each interval and process; the next one does not wait."""
     use(settings, group.url)
     assert look().marker is not None
     took = []
@@ -202,6 +202,6 @@ def test_service_that_hangs_as_a_whole_costs_one_request_more(
 
 
 def look() -> Slot:
-    """What the cache has for somebody's request."""
+    """What the cache has for some request."""
     intent = Intent(uuid.uuid4(), "anonymous", "key", b"f" * 32, "POST", "/")
     return Replays("redis", "default").look(intent)

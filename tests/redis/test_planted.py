@@ -1,4 +1,4 @@
-"""Somebody else writes to Redis: what he puts there is as if it were not there."""
+"""A stranger writes to Redis: planted values count as absent."""
 
 import time
 import uuid
@@ -37,7 +37,7 @@ PLACES = {"marker": b":m", "entry": b":e", "fence": b":f"}
 
 
 def name_of(place: str, record: uuid.UUID) -> bytes:
-    """The key under which Redis has it."""
+    """The key in Redis."""
     suffix = PLACES[place].decode()
     return f":1:idempotency:{{default:{record.hex}}}{suffix}".encode()
 
@@ -57,7 +57,7 @@ def statements(post: Post, key: str) -> tuple[Any, int]:
 
 
 def forged(record: IdempotencyRecord, marker: bytes) -> bytes:
-    """A reply that nobody gave, signed as well as somebody can who has not the key."""
+    """A reply that no view gave, signed with a guessed key."""
     with override_settings(SECRET_KEY="a guess"):
         content = marker + bytes(record.fingerprint) + b"\0" * 12
         return seal(f"e:default:{record.pk.hex}", content)
@@ -76,7 +76,7 @@ def test_planted_value_changes_no_reply(
     settings: Settings,
     tmp_path: Path,
 ) -> None:
-    """The database answers, and nothing is run: neither the view nor what was planted."""
+    """The database answers; neither the view nor the planted value is run."""
     settings.IDEMPOTENCY_CACHE_INFLIGHT = True
     first, record = completed(post, key)
     name = name_of(place, record.pk)
@@ -105,7 +105,7 @@ def test_planted_value_changes_no_reply(
 def test_bomb_goes_off_where_a_backend_unpickles(
     post: Post, key: str, redis: Any, url: str, settings: Settings, tmp_path: Path
 ) -> None:
-    """Django's own backend: this is what W012 warns of, and shows that the bombs above work."""
+    """W012 warns of Django's own backend. This also shows that the bombs above work."""
     backend = "django.core.cache.backends.redis.RedisCache"
     settings.CACHES = settings.CACHES | {"redis": {"BACKEND": backend, "LOCATION": url}}
     _, record = completed(post, key)
@@ -115,7 +115,7 @@ def test_bomb_goes_off_where_a_backend_unpickles(
 
 
 def test_reply_moved_to_another_key_is_not_found(post: Post, redis: Any) -> None:
-    """Not even with its marker: a signature is good for one place."""
+    """A signature verifies at one place only, even with the marker beside it."""
     _, mine = completed(post, "key-of-the-one-0001")
     other, theirs = completed(post, "key-of-the-other-01")
     for place in ("marker", "entry"):
@@ -126,7 +126,7 @@ def test_reply_moved_to_another_key_is_not_found(post: Post, redis: Any) -> None
 
 
 def test_reply_of_another_scope_is_not_found(post: Post, key: str, redis: Any) -> None:
-    """The same key and the same request, by another caller."""
+    """Another caller with the same key and the same request does not get it."""
     first = post(DOOR, key, authorization="Bearer of-the-one")
     record = IdempotencyRecord.objects.get()
     other = post(DOOR, key, authorization="Bearer of-the-other")
@@ -138,7 +138,7 @@ def test_reply_of_another_scope_is_not_found(post: Post, key: str, redis: Any) -
 
 
 def test_entry_restored_after_an_expiry_is_not_found(post: Post, key: str, redis: Any) -> None:
-    """Its marker is gone."""
+    """The marker that it was filled under is gone."""
     first, record = completed(post, key)
     name = name_of("entry", record.pk)
     entry = redis.get(name)
@@ -154,8 +154,8 @@ def test_entry_restored_after_an_expiry_is_not_found(post: Post, key: str, redis
 def test_restored_with_its_marker_it_ends_as_it_said(
     post: Post, key: str, redis: Any, settings: Settings
 ) -> None:
-    """Who can write to Redis can undo an expiry, until the entry's own end; and Redis is not asked
-    when that is: these never expire.
+    """A stranger who can write to Redis can undo an expiry, until the end that the entry contains.
+    In Redis these two never expire.
     """
     settings.IDEMPOTENCY_CACHE_MAX_AGE = timedelta(seconds=30)
     first, record = completed(post, key)
@@ -173,7 +173,7 @@ def test_restored_with_its_marker_it_ends_as_it_said(
 def test_fence_that_was_kept_sends_nobody_away(
     post: Post, key: str, redis: Any, settings: Settings
 ) -> None:
-    """It says until when, too: a key cannot be blocked by bringing one back."""
+    """A fence contains its end, too: nobody can block a key by writing an old one again."""
     settings.IDEMPOTENCY_CACHE_INFLIGHT = True
     post(DOOR, key, act="unauthorized")
     record = IdempotencyRecord.objects.get()
@@ -194,7 +194,7 @@ def test_fence_that_was_kept_sends_nobody_away(
 def test_whole_server_of_strangers_entries_is_harmless(
     post: Post, redis: Any, tmp_path: Path
 ) -> None:
-    """Every place of every key is taken; the cache works again when they are gone."""
+    """Every name of every key has a planted value; without them the cache works again."""
     keys = [f"key-of-nobody-{number:04}" for number in range(20)]
     for key in keys:
         for place in PLACES:

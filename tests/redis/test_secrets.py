@@ -1,4 +1,4 @@
-"""SECRET_KEY is changed while workers run: entries of the old one count, or are as if not there."""
+"""SECRET_KEY changes while workers run: entries signed with the old one count, or are absent."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ pytestmark = [
 ]
 
 OLD, NEW = "the-old-secret", "the-new-secret"
-#: What the record is made to say, so that a reply tells where it comes from.
+#: The body that the record gets, so that a reply shows where it comes from.
 FROM_DATABASE = b"from the database"
 
 
@@ -44,13 +44,13 @@ def order(address: str, key: str) -> tuple[bytes, bool]:
 def test_workers_with_the_old_key_as_a_fallback_use_its_entries(
     key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Old workers, then old and new ones side by side, then new ones alone."""
+    """There are old workers, then old and new ones side by side, then only new ones."""
     with workers(tmp_path, monkeypatch, OLD) as old:
         first, _ = order(old, key)
         IdempotencyRecord.objects.update(response_body=FROM_DATABASE)
         with workers(tmp_path, monkeypatch, NEW, OLD) as new:
             assert [order(new, key) for _ in range(10)] == [(first, True)] * 10
-            # What the new ones write the old ones cannot verify: they ask the database.
+            # The old workers cannot verify what the new ones write: they ask the database.
             second, _ = order(new, f"{key}-2")
             IdempotencyRecord.objects.update(response_body=FROM_DATABASE)
             assert order(new, f"{key}-2") == (second, True)
@@ -61,7 +61,7 @@ def test_workers_with_the_old_key_as_a_fallback_use_its_entries(
 def test_workers_without_the_old_key_ask_the_database(
     key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The entry is as if it were not there; what they fill in its stead counts."""
+    """The old entry counts as absent; the one that they fill counts."""
     with workers(tmp_path, monkeypatch, OLD) as old:
         first, _ = order(old, key)
         assert order(old, key) == (first, True)

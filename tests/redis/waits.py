@@ -1,4 +1,4 @@
-"""How long requests wait for Redis: each question is one line of ``IDEMPOTENCY_TEST_WAITS``.
+"""How long requests wait for Redis: each call is one line of ``IDEMPOTENCY_TEST_WAITS``.
 
 Times are seconds of the machine's monotonic clock, which all processes share.
 """
@@ -20,13 +20,13 @@ from django.http import HttpRequest, HttpResponse
 from django_idempotency.replay_cache.transport import RedisTransport
 
 VARIABLE = "IDEMPOTENCY_TEST_WAITS"
-# A busy machine may run others between an error and what is concluded from it.
+# A busy machine may take so long between an error and what follows from it.
 _REACTION_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """One question: which process asked, for which request, from when to when, and in vain?"""
+    """One call: its process, its request, its beginning and end, and whether it failed."""
 
     process: int
     request: str
@@ -66,13 +66,13 @@ def _timed(question: Callable[..., Any]) -> Callable[..., Any]:
 
 @cache
 def listen() -> None:
-    """Note every question of this process, and of those that are forked from it."""
+    """Every call of this process, and of those forked from it, is noted."""
     for name in ("look", "put", "remove"):
         setattr(RedisTransport, name, _timed(getattr(RedisTransport, name)))
 
 
 def noting(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[..., HttpResponse]:
-    """A middleware that knows whose questions they are."""
+    """A middleware that tells which request a call belongs to."""
     listen()
 
     def respond(request: HttpRequest) -> HttpResponse:
@@ -83,20 +83,20 @@ def noting(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[...,
 
 
 def waits(path: Path) -> list[Wait]:
-    """All that was noted, oldest first."""
+    """All calls that were noted, oldest first."""
     lines = path.read_text().splitlines() if path.exists() else []
     return sorted((Wait(**json.loads(line)) for line in lines), key=lambda wait: wait.began)
 
 
 def failures(noted: Iterable[Wait]) -> Counter[str]:
-    """How often each request that asked in vain did so."""
+    """How many calls of each request failed."""
     return Counter(wait.request for wait in noted if wait.failed)
 
 
 def too_soon(noted: Iterable[Wait], interval: float) -> Iterator[Wait]:
-    """Questions that a process asked though one had failed less than an interval ago.
+    """Calls of a process less than an interval after one of its calls had failed.
 
-    Those after a success that began after the failure are none.
+    Calls after a success that began after the failure do not count.
     """
     by_process: defaultdict[int, list[Wait]] = defaultdict(list)
     for wait in noted:

@@ -70,7 +70,7 @@ STEP_UPKEEP = "tests/unit/storage/test_upkeep_of_steps.py"
 MUTANTS = (
     Mutant(
         "no-fence",
-        (("storage/statements", "id = %(id)s AND token = %(holder)s", "id = %(id)s"),),
+        (("storage/statements", "id = %(id)s AND token = %(owner)s", "id = %(id)s"),),
         (CLAIMS,),
     ),
     Mutant(
@@ -134,9 +134,9 @@ MUTANTS = (
         (
             (
                 "storage/statements",
-                'error = %(error)s", _GUARD)',
+                'error = %(error)s", GUARD)',
                 "error = %(error)s, response_status = NULL, response_headers = NULL,"
-                ' response_body = NULL, completed_at = NULL", _HELD)',
+                ' response_body = NULL, completed_at = NULL", _OWNED)',
             ),
         ),
         (CLAIMS, ORDERS),
@@ -206,8 +206,13 @@ MUTANTS = (
         (
             (
                 "storage/records",
-                "text + self._texts.mark if locked else text, params) == 1",
-                "text, params) >= 0",
+                "texts.complete_marked if locked else texts.complete, params) == 1",
+                "texts.complete, params) >= 0",
+            ),
+            (
+                "storage/records",
+                "texts.release_marked if locked else texts.release, params) == 1",
+                "texts.release, params) >= 0",
             ),
         ),
         (CLAIMS, ORDERS),
@@ -280,7 +285,7 @@ MUTANTS = (
     ),
     Mutant(
         "no-mark",
-        (("storage/records", "text + self._texts.mark if locked else text", "text"),),
+        (("storage/statements", 'f" AND {_BEGUN}" if d.marks else ""', '""'),),
         ("tests/faults/test_deadlocks.py",),
         "mariadb",
     ),
@@ -301,7 +306,7 @@ MUTANTS = (
         (
             (
                 "storage/upkeep",
-                'over = f"expires_at <= {dialect.now} AND status <> {_RUNNING}"',
+                'over = f"expires_at <= {dialect.now} AND status <> {RUNNING}"',
                 'over = f"expires_at <= {dialect.now}"',
             ),
         ),
@@ -317,8 +322,8 @@ MUTANTS = (
         (
             (
                 "storage/upkeep",
-                "if self._is_alive(found):\n            return False\n        params = self._held(",
-                "params = self._held(",
+                "if self._is_alive(found):\n            return False\n        params = ",
+                "params = ",
             ),
             ("maintenance/records", "if not seems_dead(found, store.dialect.grace):", "if False:"),
             ("storage/dialects/postgresql", " FOR NO KEY UPDATE SKIP LOCKED)", ")"),
@@ -357,8 +362,8 @@ MUTANTS = (
         (
             (
                 "storage/steps",
-                'f"{_GUARD} AND error = %(mark)s" if dialect.marks else _GUARD',
-                "_GUARD",
+                'f"{GUARD} AND error = %(mark)s" if dialect.marks else GUARD',
+                "GUARD",
             ),
         ),
         (STEP_RACES, CHECKPOINTS),
@@ -366,7 +371,7 @@ MUTANTS = (
     ),
     Mutant(
         "no-mark-on-a-failed-step",
-        (("storage/steps", "self._change(marked)", "self._change(_GUARD)"),),
+        (("storage/steps", "self._change(marked)", "self._change(GUARD)"),),
         (STEP_RACES, CHECKPOINTS),
         "mariadb",
     ),
@@ -383,7 +388,7 @@ MUTANTS = (
     ),
     Mutant(
         "step-changed-by-a-stranger",
-        (("storage/steps", 'f" AND EXISTS (SELECT 1 FROM {self.table} WHERE {guard})"', '""'),),
+        (("storage/steps", 'f" AND EXISTS (SELECT 1 FROM {self._table} WHERE {guard})"', '""'),),
         (CHECKPOINTS,),
     ),
     Mutant(
@@ -392,9 +397,9 @@ MUTANTS = (
             (
                 "durable/steps",
                 "                self._checkpoints.write(entry, mark=mark)\n"
-                "        self._remember(work, entry, block.result)\n",
+                "        self._remember(step, entry, block.result)\n",
                 "            self._checkpoints.record(entry)\n"
-                "        self._remember(work, entry, block.result)\n",
+                "        self._remember(step, entry, block.result)\n",
             ),
         ),
         (CHECKPOINTS, STEPS),
@@ -419,7 +424,7 @@ MUTANTS = (
         (
             (
                 "storage/records",
-                "(self._texts.forget_steps, self._texts.forget_envelope) if other else ()",
+                "(self._texts.delete_steps, self._texts.delete_envelope) if other else ()",
                 "()",
             ),
         ),
@@ -441,20 +446,20 @@ MUTANTS = (
         (
             (
                 "durable/steps",
-                "downstream_key(intent, work.first_name)",
-                'downstream_key(intent, f"{work.first_name} {self._checkpoints._claim.terms}")',
+                "downstream_key(intent, step.oldest_name)",
+                'downstream_key(intent, f"{step.oldest_name} {self._checkpoints._claim.terms}")',
             ),
         ),
         (CALLS,),
     ),
     Mutant(
         "downstream-key-of-the-newest-name",
-        (("durable/steps", "work.first_name", "work.name"),),
+        (("durable/steps", "step.oldest_name", "step.name"),),
         (CALLS,),
     ),
     Mutant(
         "call-inside-a-transaction",
-        (("durable/steps", "        self._refuse_transaction(work)\n", ""),),
+        (("durable/steps", "        self._refuse_transaction(step)\n", ""),),
         (STEPS,),
     ),
     Mutant(
@@ -497,8 +502,8 @@ MUTANTS = (
             (
                 "durable/steps",
                 "        self._checkpoints.record(run.entry(StepStatus.FAILED, error=name))\n"
-                "        self._take_back()\n",
-                "        self._take_back()\n"
+                "        self._undo()\n",
+                "        self._undo()\n"
                 "        self._checkpoints.record(run.entry(StepStatus.FAILED, error=name))\n",
             ),
         ),
@@ -509,7 +514,7 @@ MUTANTS = (
         (
             (
                 "durable/steps",
-                "        self._checkpoints.record(started, run.work.timeout or timedelta())\n",
+                "        self._checkpoints.record(started, run.step.timeout or timedelta())\n",
                 "",
             ),
         ),
@@ -615,7 +620,7 @@ MUTANTS = (
         (
             (
                 "storage/upkeep",
-                "f\"(status = '{Status.COMPLETED.value}' OR NOT {self._has(self.envelopes)})\"",
+                "f\"(status = '{Status.COMPLETED.value}' OR NOT {self._has(self._envelopes)})\"",
                 '"TRUE"',
             ),
         ),
@@ -626,7 +631,7 @@ MUTANTS = (
         (
             (
                 "storage/upkeep",
-                'f"NOT {self._has(self.steps)} AND NOT {self._has(self.envelopes)}"',
+                'f"NOT {self._has(self._steps)} AND NOT {self._has(self._envelopes)}"',
                 '"TRUE"',
             ),
         ),

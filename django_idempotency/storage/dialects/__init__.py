@@ -1,7 +1,7 @@
-"""What each database says differently: its clock, its locks, its errors.
+"""What differs between the databases: their clocks, their locks, their errors.
 
-A :class:`Dialect` holds fragments of SQL and reads error codes; :mod:`~.statements` and
-:mod:`~.store` make statements of them.
+A :class:`Dialect` holds fragments of SQL, which the other modules of ``storage`` make statements
+of, and knows error codes.
 """
 
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -22,5 +22,5 @@ DIALECTS: dict[str, type[Dialect]] = {
 
 
 def dialect_of(connection: BaseDatabaseWrapper) -> Dialect:
-    """What ``connection`` speaks; standard SQL where records are not supported."""
+    """The dialect of ``connection``; standard SQL for a database that cannot store records."""
     return DIALECTS.get(getattr(connection, "display_name", "").lower(), Dialect)()

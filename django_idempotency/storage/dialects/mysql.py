@@ -1,4 +1,4 @@
-"""MySQL and MariaDB: locks of rows, whose INSERT waits for the owner's."""
+"""MySQL and MariaDB: row locks, for which an INSERT of the same key would wait."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -19,18 +19,18 @@ def _errno(error: Error) -> int:
 class MySQL(Dialect):
     """MySQL 8, through mysqlclient or PyMySQL."""
 
-    # NOW() is in the server's time zone.
+    # NOW() would be in the server's time zone.
     now = "UTC_TIMESTAMP(6)"
     later = "UTC_TIMESTAMP(6) + INTERVAL %({})s MICROSECOND"
     since = "TIMESTAMPDIFF(MICROSECOND, {}, UTC_TIMESTAMP(6)) / 1000000"
-    # The lock stands in a derived table, read first (STRAIGHT_JOIN): an UPDATE cannot skip locked
-    # rows by itself, nor name its own table in a plain subquery.
+    # An UPDATE can neither skip locked rows nor name its own table in a plain subquery. A derived
+    # table locks them instead, and STRAIGHT_JOIN makes the server read it first.
     _JOIN = "STRAIGHT_JOIN {table} FORCE INDEX (PRIMARY) ON {table}.id = free.id"
     update_free = (
         "UPDATE (SELECT id FROM {table} WHERE {condition} FOR UPDATE SKIP LOCKED) AS free"
         f" {_JOIN} SET {{changes}}"
     )
-    # The condition stands outside, too, where "id" must mean one column only.
+    # The condition is repeated outside, where "id" must not be ambiguous.
     delete_free = (
         "DELETE {table} FROM (SELECT id AS free_id FROM {table} WHERE {condition} LIMIT %(limit)s"
         " FOR UPDATE SKIP LOCKED) AS free STRAIGHT_JOIN {table} FORCE INDEX (PRIMARY)"
@@ -46,9 +46,11 @@ class MySQL(Dialect):
     )
     heartbeat_nowait = update_nowait
     watch_text = (
-        "SELECT 1 FROM {table} WHERE id = '{id}' AND token = '{holder}'"
+        "SELECT 1 FROM {table} WHERE id = '{id}' AND token = '{owner}'"
         " AND status = 'in_progress' LOCK IN SHARE MODE"
     )
+    read_lock_wait = "SELECT @@innodb_lock_wait_timeout"
+    set_lock_wait = "SET SESSION innodb_lock_wait_timeout = %s"
     shortest_wait = 1.0
     beginning = "1000-01-01 00:00:00"
     table_bytes = (
@@ -60,8 +62,8 @@ class MySQL(Dialect):
         return value // timedelta(microseconds=1)
 
     def is_locked(self, error: Error) -> bool:
-        # ER_LOCK_WAIT_TIMEOUT, ER_LOCK_DEADLOCK, ER_LOCK_NOWAIT; and what MariaDB makes of SKIP
-        # LOCKED in a transaction, where nobody waits (innodb_lock_wait_timeout = 0).
+        # ER_LOCK_WAIT_TIMEOUT, ER_LOCK_DEADLOCK, ER_LOCK_NOWAIT; and 1180, which MariaDB raises for
+        # SKIP LOCKED in a transaction if innodb_lock_wait_timeout is 0.
         return _errno(error) in (1205, 1213, 3572, 1180)
 
     def is_lost(self, error: Error) -> bool:
@@ -73,23 +75,22 @@ class MySQL(Dialect):
 
     @contextmanager
     def waiting(self, connection: BaseDatabaseWrapper, seconds: float) -> Iterator[None]:
-        change = "SET SESSION innodb_lock_wait_timeout = %s"
         with connection.cursor() as cursor:
-            cursor.execute("SELECT @@innodb_lock_wait_timeout")
+            cursor.execute(self.read_lock_wait)
             before = cursor.fetchone()[0]
-            cursor.execute(change, [int(seconds)])
+            cursor.execute(self.set_lock_wait, [int(seconds)])
         raw = connection.connection
         try:
             yield
         finally:
-            # Django's own cursor refuses while a transaction is to be rolled back, and a connection
-            # that is lost has no setting to take back.
+            # The raw cursor, because Django's refuses while a transaction is to be rolled back. A
+            # connection that is lost has no setting to restore.
             with suppress(Error), connection.wrap_database_errors, raw.cursor() as cursor:
-                cursor.execute(change, [before])
+                cursor.execute(self.set_lock_wait, [before])
 
 
 class MariaDB(MySQL):
-    """MariaDB 10.6 and later, which can wait for nothing."""
+    """MariaDB 10.6 and later, where a single statement can be told not to wait."""
 
     insert = "SET STATEMENT innodb_lock_wait_timeout=0 FOR " + Dialect.insert
 

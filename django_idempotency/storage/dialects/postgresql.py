@@ -1,4 +1,4 @@
-"""PostgreSQL: several statements in one message, and locks that can be looked at."""
+"""PostgreSQL: several statements in one message, and advisory locks that can be probed."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -12,11 +12,11 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from ... import conf
 from .standard import Dialect
 
-# psycopg's number of executions before it prepares a statement by itself: the project's are none of
-# our business, unless it has said a number.
+# The number of executions after which psycopg prepares a statement by itself. The package prepares
+# none of the project's statements, unless the project has set a number.
 _NEVER = 1 << 62
 
-#: psycopg's connections behind which there is no pooler, as the server has told.
+#: The connections of psycopg that have no pooler behind them, as the server has told.
 _direct: WeakSet[Any] = WeakSet()
 
 
@@ -24,14 +24,15 @@ class PostgreSQL(Dialect):
     """PostgreSQL 14 and later, through psycopg."""
 
     reads_first = False
-    # Only who died before he began costs it; elsewhere everybody who died young does.
+    # The grace costs time only if the owner died before it took its row lock. On other databases it
+    # costs time whenever an owner died soon after its claim.
     grace = 0.25
-    # now() is when the transaction began, which may be long ago.
+    # now() would be when the transaction began, which may be long ago.
     now = "STATEMENT_TIMESTAMP()"
     later = "STATEMENT_TIMESTAMP() + %({})s::interval"
     since = "EXTRACT(EPOCH FROM STATEMENT_TIMESTAMP() - {})::float8"
-    # xmax is 0 until somebody locks the row, and stays after he is gone; a takeover, which locks
-    # before it writes, leaves its own number there, which is then xmin too.
+    # xmax is 0 until a transaction locks the row, whose number it keeps after that has ended. A
+    # takeover locks the row before it writes: its number is then both xmax and xmin.
     touched = "{table}.xmax::text NOT IN ('0', {table}.xmin::text)"
     casts: ClassVar[dict[str, str]] = {
         "id": "::uuid",
@@ -41,7 +42,7 @@ class PostgreSQL(Dialect):
         "atomic": "::boolean",
         "response_headers": "::jsonb",
         "response_body": "::bytea",
-        "holder": "::uuid",
+        "owner": "::uuid",
         "attempt": "::integer",
         "input_digest": "::bytea",
         "output": "::bytea",
@@ -50,8 +51,8 @@ class PostgreSQL(Dialect):
         "UPDATE {table} SET {changes} WHERE id IN"
         " (SELECT id FROM {table} WHERE {condition} FOR NO KEY UPDATE SKIP LOCKED)"
     )
-    # An array is made once. IN may become a join that asks again for each row, and each time gets
-    # the next ones: more than the limit. A row that is locked stays where it is (ctid).
+    # ARRAY runs the subquery once. IN may become a join that runs it again for each row, and gets
+    # other rows each time: more than the limit. A locked row keeps its place (ctid).
     delete_free = (
         "DELETE FROM {table} WHERE ctid = ANY(ARRAY"
         "(SELECT ctid FROM {table} WHERE {condition} LIMIT %(limit)s FOR UPDATE SKIP LOCKED))"
@@ -61,24 +62,24 @@ class PostgreSQL(Dialect):
         "DELETE FROM {parts} WHERE record_id = ANY(ARRAY"
         "(SELECT id FROM {table} WHERE {condition} FOR UPDATE SKIP LOCKED))"
     )
-    # A claim that a crash of the server loses is a claim whose view's transaction was lost too.
+    # If a crash of the server loses a claim, the transaction of its view is lost, too.
     unflushed = "SET LOCAL synchronous_commit = off"
     update_nowait = (
         "UPDATE {table} SET {changes} WHERE id IN"
         " (SELECT id FROM {table} WHERE {condition} FOR NO KEY UPDATE NOWAIT)"
     )
-    # The row lock fences; the advisory lock of the same transaction is what others look at and wait
-    # for, because whoever waits for a row lock leaves his number in xmax.
+    # The row lock fences. Other processes probe and wait for the advisory lock of the same
+    # transaction instead, because a waiter for a row lock leaves its number in xmax.
     heartbeat = (
         "SELECT pg_advisory_xact_lock(%(lock)s) FROM {table} WHERE {condition} FOR NO KEY UPDATE"
     )
     heartbeat_nowait = heartbeat + " NOWAIT"
-    # No other statement of ours fails so: a histogram needs a bucket.
+    # A histogram of 0 buckets is an error (2201G) that no other statement of the package raises.
     fence = (
         "WITH settled AS ({statement} RETURNING 1)"
         " SELECT WIDTH_BUCKET(0, 0, 1, COUNT(*)::integer) FROM settled"
     )
-    # is_aborted() tells, and a mark would cost a second version of the row.
+    # is_aborted() tells the same, and a mark would cost a second version of the row.
     marks = False
     watch_text = "SELECT pg_advisory_xact_lock_shared({lock})"
     probe = "SELECT pg_try_advisory_xact_lock_shared(%(lock)s)"
@@ -87,12 +88,12 @@ class PostgreSQL(Dialect):
         "pg_try_advisory_xact_lock_shared("
         "('x' || TRANSLATE(LEFT(token::text, 18), '-', ''))::bit(64)::bigint)"
     )
-    # As text it bears its offset; without USE_TZ, Django would cut that off, and in one hour of the
-    # year nobody could tell which was meant.
+    # A text contains its offset. Without USE_TZ, Django would cut that off, and one hour of each
+    # year would be ambiguous.
     moment = "({})::text"
     beginning = "-infinity"
     table_bytes = "SELECT pg_total_relation_size(quote_ident(%(table)s)::regclass)"
-    # -1 rows, or no shares, before the table is analysed for the first time.
+    # -1 rows and no shares until the table has been analysed for the first time.
     estimate = (
         "SELECT c.reltuples, s.most_common_vals::text::text[], s.most_common_freqs"
         " FROM pg_class c LEFT JOIN pg_stats s ON s.schemaname = c.relnamespace::regnamespace::text"
@@ -100,15 +101,15 @@ class PostgreSQL(Dialect):
         " WHERE c.oid = quote_ident(%(table)s)::regclass"
     )
     insert = Dialect.insert + " ON CONFLICT DO NOTHING"
-    # Three plain statements cost the planner half of what the one with CTEs does.
+    # Three plain statements cost the planner half as much as the single one with CTEs.
     insert_and_read = (
         insert + "; SELECT CASE WHEN token = %(token)s THEN 1 ELSE 0 END, {columns}"
         " FROM {table} WHERE id = %(id)s"
     )
-    # A pooler cannot give its clients the numbers of servers that it changes: it makes them up.
+    # A pooler changes servers, and so gives its clients a number that is none of theirs.
     server = "pg_backend_pid()"
-    # A row that is being updated or deleted makes ON CONFLICT wait, for ever if its writer is
-    # frozen; 20 ms is a hundred times what an ordinary commit takes.
+    # ON CONFLICT waits for a transaction that updates or deletes the row, for ever if its client is
+    # frozen. 20 ms is a hundred times what an ordinary commit takes.
     hurried = "SET LOCAL lock_timeout = 20"
     settings = "set_config('lock_timeout', '20', true)"
     settings_unflushed = settings + ", set_config('synchronous_commit', 'off', true)"
@@ -118,16 +119,20 @@ class PostgreSQL(Dialect):
         " SELECT claims, {columns} FROM (SELECT COUNT(*) AS claims FROM claimed) AS made"
         " LEFT JOIN {table} ON id = %(id)s"
     )
+    # It also reads the time before, to which the setting is restored.
+    set_lock_wait = "SELECT current_setting('lock_timeout'), set_config('lock_timeout', %s, true)"
+    set_isolation = "SET TRANSACTION ISOLATION LEVEL {}"
 
     def is_locked(self, error: Error) -> bool:
         return getattr(error.__cause__, "sqlstate", None) == "55P03"
 
     def insert_wait(self, *, joined: bool) -> float | None:
-        # In a transaction of the caller's, set_config would outlast the statement.
+        # In the caller's transaction ``hurried`` would outlast the statement.
         return 0.02 if joined else None
 
     def is_lost(self, error: Error) -> bool:
-        # 40001: at REPEATABLE READ and above, the row came after the snapshot.
+        # 23505: unique_violation. 40001: at REPEATABLE READ and above, the row is newer than the
+        # snapshot.
         return getattr(error.__cause__, "sqlstate", None) in ("23505", "40001")
 
     def is_fenced(self, error: Error) -> bool:
@@ -140,7 +145,8 @@ class PostgreSQL(Dialect):
 
     def learn(self, connection: BaseDatabaseWrapper, server: Any) -> None:
         raw: Any = connection.connection
-        # Who disables server-side cursors says that each transaction may meet another server.
+        # A project that disables server-side cursors has a pooler whose every transaction may meet
+        # another server.
         changes = connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS")
         if server == raw.info.backend_pid and not changes:
             _direct.add(raw)
@@ -179,24 +185,23 @@ class PostgreSQL(Dialect):
             cursor.execute("COMMIT")
 
     def is_aborted(self, connection: BaseDatabaseWrapper) -> bool:
-        # libpq's PQTRANS_INERROR: an error was caught, and Django knows nothing of it.
+        # libpq's PQTRANS_INERROR: the view caught an error that Django does not know of.
         return connection.connection is not None and (
             int(connection.connection.pgconn.transaction_status) == 3
         )
 
     @contextmanager
     def waiting(self, connection: BaseDatabaseWrapper, seconds: float) -> Iterator[None]:
-        change = "SELECT current_setting('lock_timeout'), set_config('lock_timeout', %s, true)"
         with connection.cursor() as cursor:
-            cursor.execute(change, [f"{max(1, int(seconds * 1000))}ms"])
+            cursor.execute(self.set_lock_wait, [f"{max(1, int(seconds * 1000))}ms"])
             before = cursor.fetchone()[0]
             yield
-            # After an error the savepoint or transaction takes the setting back by itself.
-            cursor.execute(change, [before])
+            # After an error the rollback of the savepoint or transaction restores the setting.
+            cursor.execute(self.set_lock_wait, [before])
 
     def unchanged(self, connection: BaseDatabaseWrapper) -> AbstractContextManager[None]:
-        # At READ COMMITTED, whoever is late locks the newest version of the row, if only to see
-        # that it is not his: a young claim would seem touched. Here that is an error.
+        # At READ COMMITTED, a late statement locks the newest version of the row before it checks
+        # its condition: a young claim would seem touched.
         return self._isolated(connection, "REPEATABLE READ")
 
     def latest(self, connection: BaseDatabaseWrapper) -> AbstractContextManager[None]:
@@ -206,24 +211,24 @@ class PostgreSQL(Dialect):
     def _isolated(self, connection: BaseDatabaseWrapper, level: str) -> Iterator[None]:
         with transaction.atomic(using=connection.alias):
             with connection.cursor() as cursor:
-                cursor.execute(f"SET TRANSACTION ISOLATION LEVEL {level}")
+                cursor.execute(self.set_isolation.format(level))
             yield
 
     def watch(self, connection: BaseDatabaseWrapper, text: str, seconds: float) -> None:
-        # One text is one transaction: it ends in the server, not when the client finds the time.
+        # One message is one transaction: the server ends it, however busy the client is.
         with connection.cursor() as cursor:
             cursor.execute(f"SET LOCAL lock_timeout = {max(1, int(seconds * 1000))}; {text}")
 
 
 def _psycopg(connection: BaseDatabaseWrapper) -> Any:
-    """The module; other databases do without it."""
+    """The module psycopg, which is not there for other databases."""
     backend: Any = connection
     return backend.Database
 
 
 @cache
 def _preparing(base: Any) -> Any:
-    """A cursor that has each of its statements prepared; ours are few, and come again."""
+    """A cursor that prepares each of its statements: those of the package are few, and recur."""
 
     class Cursor(base):  # type: ignore[misc]
         def execute(self, query: Any, params: Any = None) -> Any:
@@ -233,7 +238,7 @@ def _preparing(base: Any) -> Any:
 
 
 def _cursor(connection: BaseDatabaseWrapper, kind: Any) -> AbstractContextManager[Any]:
-    """One of psycopg's, whichever the project's are."""
+    """A cursor of this kind, whatever kind the project uses."""
     connection.ensure_connection()
     raw: Any = connection.connection
     factory, raw.cursor_factory = raw.cursor_factory, kind
@@ -244,9 +249,9 @@ def _cursor(connection: BaseDatabaseWrapper, kind: Any) -> AbstractContextManage
 
 
 def _prepares(connection: BaseDatabaseWrapper) -> bool:
-    """Whether the package has its statements prepared, as long as this connection lasts."""
+    """Whether the package prepares its statements on this connection."""
     if connection.queries_logged:
-        # Django knows the text of what it binds itself.
+        # Django's log knows a statement's text only where the client binds the parameters.
         return False
     wish = conf.prepares()
     return connection.connection in _direct if wish is None else wish

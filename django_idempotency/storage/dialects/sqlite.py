@@ -1,4 +1,4 @@
-"""SQLite: one write lock, which plays the row lock's part."""
+"""SQLite: its one write lock takes the place of the row locks."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,22 +11,20 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from .standard import Dialect
 
 
-def _busy_milliseconds(raw: Any) -> int:
-    (milliseconds,) = raw.execute("PRAGMA busy_timeout").fetchone()
-    return int(milliseconds)
-
-
 class SQLite(Dialect):
-    """SQLite 3.35 and later, whose one write lock plays the row lock's part."""
+    """SQLite 3.35 and later, through Python's own module."""
 
     skips_locked = False
     _CLOCK = "STRFTIME('%%Y-%%m-%%d %%H:%%M:%%f000', 'now'"
     now = _CLOCK + ")"
     later = _CLOCK + ", %({})s)"
     since = "(JULIANDAY('now') - JULIANDAY({})) * 86400.0"
-    # An expression, or Django makes a datetime of it and forgets whether it ended in zeros.
+    # An expression: of a column Django would make a datetime, which does not tell whether the text
+    # ended in zeros.
     moment = "({} || '')"
     beginning = ""
+    read_lock_wait = "PRAGMA busy_timeout"
+    set_lock_wait = "PRAGMA busy_timeout = {}"
     table_bytes = (
         "SELECT SUM(pgsize) FROM dbstat"
         " WHERE name IN (SELECT name FROM sqlite_master WHERE tbl_name = %(table)s)"
@@ -44,21 +42,22 @@ class SQLite(Dialect):
         return getattr(error.__cause__, "sqlite_errorcode", 0) == 1555
 
     def insert_wait(self, *, joined: bool) -> float | None:
-        # Comes back between slices, to see whether the lock belongs to the same key's owner.
+        # In slices: after each the record tells whether the lock is that of the same key's owner.
         return None if joined else 0.02
 
     def patience(self, connection: BaseDatabaseWrapper) -> float:
         connection.ensure_connection()
-        return _busy_milliseconds(connection.connection) / 1000
+        (milliseconds,) = connection.connection.execute(self.read_lock_wait).fetchone()
+        return float(milliseconds) / 1000
 
     @contextmanager
     def waiting(self, connection: BaseDatabaseWrapper, seconds: float) -> Iterator[None]:
         connection.ensure_connection()
         raw = connection.connection
         with connection.wrap_database_errors:
-            before = _busy_milliseconds(raw)
-            raw.execute(f"PRAGMA busy_timeout = {int(seconds * 1000)}")
+            (before,) = raw.execute(self.read_lock_wait).fetchone()
+            raw.execute(self.set_lock_wait.format(int(seconds * 1000)))
         try:
             yield
         finally:
-            raw.execute(f"PRAGMA busy_timeout = {before}")
+            raw.execute(self.set_lock_wait.format(before))

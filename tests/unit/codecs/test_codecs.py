@@ -1,4 +1,4 @@
-"""Bodies as they lie in the table; what a replay sends is what was sent first, or nothing is."""
+"""Bodies are stored compressed or encrypted; a replay sends the first body, or fails."""
 
 import gzip
 import logging
@@ -52,7 +52,7 @@ CHAINS = {
 
 
 class ReversedCodec:
-    """A project's own."""
+    """A codec of the project's own."""
 
     name = "reversed"
 
@@ -64,27 +64,27 @@ class ReversedCodec:
 
 
 class Lost(ReversedCodec):
-    """One that is to be decoded only."""
+    """The same codec, which only decodes any more."""
 
     def encode(self, body: bytes) -> bytes:
         return body
 
 
 class Vault(FernetCodec):
-    """Keys that are not in the settings."""
+    """A Fernet codec whose keys are not in the settings."""
 
     def get_keys(self) -> list[str | bytes]:
         return [NEW]
 
 
 class Nameless(ReversedCodec):
-    """What is stored with it could not be read."""
+    """A codec without a name: what it stored could not be read."""
 
     name = ""
 
 
 class LongName(ReversedCodec):
-    """More than the column holds."""
+    """A codec whose name is longer than the column."""
 
     name = "x" * 33
 
@@ -94,7 +94,7 @@ reversed_codec = ReversedCodec()
 
 @idempotent(max_response_bytes=8 * 1024 * 1024)
 def card(request: HttpRequest) -> HttpResponse:
-    """As many bytes as are asked for, of the kind that is: with a card number, or noise."""
+    """So many bytes: with a card number if the number is even, noise if it is odd."""
     nonce = secrets.token_hex(16)
     Order.objects.create(nonce=nonce)
     effects.happened(nonce)
@@ -112,25 +112,25 @@ urlpatterns = [*app_urls, path("card/", card)]
 
 @pytest.fixture(autouse=True)
 def keys(settings: Settings) -> None:
-    """One key is there."""
+    """The settings have one Fernet key."""
     settings.IDEMPOTENCY_FERNET_KEYS = [OLD]
 
 
 @pytest.fixture(params=list(CHAINS.items()), ids=list(CHAINS))
 def chain(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Each codec, and some in a row; the name they are stored under."""
+    """Each codec, and some chains of them; the name that is stored."""
     name, setting = request.param
     with override_settings(IDEMPOTENCY_BODY_CODEC=setting):
         yield name
 
 
 def record() -> IdempotencyRecord:
-    """The only one."""
+    """The only record."""
     return IdempotencyRecord.objects.get()
 
 
 def test_without_codecs_bodies_are_stored_as_they_are(key: str, post: Post) -> None:
-    """And no name."""
+    """The name of the codec is empty then."""
     first = post("/function/", key)
     assert bytes(record().response_body or b"") == first.content
     assert record().response_codec == ""
@@ -138,7 +138,7 @@ def test_without_codecs_bodies_are_stored_as_they_are(key: str, post: Post) -> N
 
 @pytest.mark.parametrize("body", [TEXT, b"\x00\xff" * 5000], ids=["text", "binary"])
 def test_body_comes_back(chain: str, body: bytes) -> None:
-    """To the byte, by the names of its codecs in their order."""
+    """The names of the codecs, in their order, decode it to the same bytes."""
     sent = StoredResponse(201, [("X-Cake", "lemon")], body)
     stored = encoded(sent)
     assert stored.codec == chain
@@ -149,7 +149,7 @@ def test_body_comes_back(chain: str, body: bytes) -> None:
 
 @pytest.mark.parametrize("body", [None, b""], ids=["omitted", "empty"])
 def test_body_of_nothing_comes_back(chain: str, body: bytes | None) -> None:
-    """Too large to be stored is not empty."""
+    """A body that was too large to be stored stays distinct from an empty one."""
     assert decoded(encoded(StoredResponse(200, [], body))).body == body
 
 
@@ -158,7 +158,7 @@ def test_body_of_nothing_comes_back(chain: str, body: bytes | None) -> None:
 def test_replay_is_the_first_reply(
     chain: str, act: str, door: str, key: str, post: Post, atomic_requests: bool
 ) -> None:
-    """One effect; same status, bytes and headers."""
+    """There is one effect, and the replay has the same status, bytes and headers."""
     first, second = post(door, key, act=act), post(door, key, act=act)
     assert Order.objects.count() == effects.count() == 1
     assert b"".join(first) == b"".join(second)
@@ -168,7 +168,7 @@ def test_replay_is_the_first_reply(
 
 @pytest.mark.parametrize("size", [10, 2_000_000, 2_000_001], ids=["small", "large", "noise"])
 def test_table_does_not_hold_what_was_sent(chain: str, size: int, key: str, post: Post) -> None:
-    """Nor do large bodies change."""
+    """Large bodies are replayed unchanged, too."""
     first, second = post("/card/", key, act=str(size)), post("/card/", key, act=str(size))
     assert effects.count() == 1
     assert first.content == second.content
@@ -184,7 +184,7 @@ def test_table_does_not_hold_what_was_sent(chain: str, size: int, key: str, post
     "body", [b"x" * 199, os.urandom(5000), gzip.compress(TEXT)], ids=["small", "noise", "gzipped"]
 )
 def test_body_that_would_not_shrink_stays_plain(name: str, body: bytes) -> None:
-    """And has no codec; encryption comes all the same."""
+    """Such a body is stored without the codec's name; encryption applies all the same."""
     with override_settings(IDEMPOTENCY_BODY_CODEC=name):
         assert encoded(StoredResponse(200, [], body)) == StoredResponse(200, [], body)
     with override_settings(IDEMPOTENCY_BODY_CODEC=[name, "fernet"]):
@@ -193,7 +193,7 @@ def test_body_that_would_not_shrink_stays_plain(name: str, body: bytes) -> None:
 
 @pytest.mark.parametrize("name", ["gzip", "zstd"])
 def test_text_shrinks_and_twice_to_the_same_bytes(name: str) -> None:
-    """No time stamp is in it."""
+    """The compressed body contains no time stamp."""
     with override_settings(IDEMPOTENCY_BODY_CODEC=name):
         stored, again = (encoded(StoredResponse(200, [], TEXT)).body or b"" for _ in range(2))
     assert stored == again
@@ -202,7 +202,7 @@ def test_text_shrinks_and_twice_to_the_same_bytes(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["gzip", "zstd"])
 def test_bomb_is_not_unpacked(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is larger than that is stored plain in the first place."""
+    """A body above the limit is stored uncompressed, so it can be read."""
     with override_settings(IDEMPOTENCY_BODY_CODEC=name):
         fits, bomb = (encoded(StoredResponse(200, [], b"0" * size)) for size in (1000, 1001))
         monkeypatch.setattr(compression, "_LARGEST_BYTES", 1000)
@@ -214,7 +214,7 @@ def test_bomb_is_not_unpacked(name: str, monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.parametrize("name", ["gzip", "zstd"])
 def test_body_that_was_cut_off_is_no_body(name: str) -> None:
-    """Half a reply would be a wrong one."""
+    """Half a body is never replayed."""
     with override_settings(IDEMPOTENCY_BODY_CODEC=name):
         stored = encoded(StoredResponse(200, [], TEXT))
     with pytest.raises(UndecodableError):
@@ -222,7 +222,7 @@ def test_body_that_was_cut_off_is_no_body(name: str) -> None:
 
 
 def test_limit_is_that_of_the_plain_body(key: str, post: Post, settings: Settings) -> None:
-    """However small it becomes."""
+    """A body above the limit is omitted, even if it would compress to less."""
     settings.IDEMPOTENCY_BODY_CODEC = "gzip"
     size = str(8 * 1024 * 1024 + 2)
     post("/card/", key, act=size)
@@ -231,7 +231,7 @@ def test_limit_is_that_of_the_plain_body(key: str, post: Post, settings: Setting
 
 
 def test_body_outlives_a_change_of_the_setting(chain: str, key: str, post: Post) -> None:
-    """Shipped codecs are always known; a project's own is listed, by one that encodes no more."""
+    """Shipped codecs always decode; a project's own stays listed, by one that only decodes."""
     first = post("/card/", key, act="3000")
     with override_settings(IDEMPOTENCY_BODY_CODEC=["tests.unit.codecs.test_codecs.Lost"]):
         assert encoded(StoredResponse(200, [], TEXT)).codec == ""
@@ -240,7 +240,7 @@ def test_body_outlives_a_change_of_the_setting(chain: str, key: str, post: Post)
 
 
 def replaying(post: Post, key: str, **settings: Any) -> HttpResponse:
-    """The same request under other settings."""
+    """The reply to the same request under other settings."""
     with override_settings(**settings):
         return post("/function/", key)
 
@@ -249,7 +249,7 @@ def replaying(post: Post, key: str, **settings: Any) -> HttpResponse:
 def test_keys_are_rotated_without_losing_a_reply(
     chained: list[str], key: str, post: Post, settings: Settings
 ) -> None:
-    """A new key in front encrypts, the old one still decrypts, and without it nothing is said."""
+    """A new key in front encrypts, and the old one decrypts; without it the reply is a 503."""
     settings.IDEMPOTENCY_BODY_CODEC = chained
     first = post("/function/", key)
     settings.IDEMPOTENCY_FERNET_KEYS = [NEW, OLD]
@@ -283,7 +283,7 @@ def test_body_that_cannot_be_read_is_a_503(
     post: Post,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The view does not run again, the log names the codec and no key, and nothing is lost."""
+    """The view does not run again, the log names the codec and no key, and the body is kept."""
     with override_settings(IDEMPOTENCY_BODY_CODEC=setting):
         first = post(door, key)
     stored = record().response_codec
@@ -304,7 +304,7 @@ def test_body_that_cannot_be_read_is_a_503(
 
 
 def test_damaged_body_is_a_503(chain: str, key: str, post: Post) -> None:
-    """Where the codec can tell: encryption can, and compression."""
+    """Encryption and compression detect the damage."""
     post("/card/", key, act="3000")
     body = bytearray(record().response_body or b"")
     body[len(body) // 2] ^= 1
@@ -332,7 +332,7 @@ BROKEN: dict[str, dict[str, Any]] = {
 def test_codec_that_cannot_be_used_lets_nothing_run(
     wrong: dict[str, Any], key: str, post: Post, settings: Settings
 ) -> None:
-    """A 500 before the view, even where it would commit by itself; the check says why."""
+    """The reply is a 500 before the view runs, in a door that is not atomic, too."""
     for name, value in wrong.items():
         setattr(settings, f"IDEMPOTENCY_{name}", value)
     assert post("/plainly/", key).status_code == post("/function/", key).status_code == 500
@@ -344,7 +344,7 @@ def test_codec_that_cannot_be_used_lets_nothing_run(
 
 
 def test_keys_are_checked_when_nothing_new_is_encrypted(settings: Settings) -> None:
-    """They still decrypt what there is."""
+    """Keys that are configured are still needed to decrypt older bodies."""
     assert list(checks.check_codecs(None)) == []
     settings.IDEMPOTENCY_FERNET_KEYS = ["secret"]
     assert len(list(checks.check_codecs(None))) == 1
@@ -364,7 +364,7 @@ def test_keys_are_checked_when_nothing_new_is_encrypted(settings: Settings) -> N
     ],
 )
 def test_settings_are_checked(name: str, value: Any, fault: bool, settings: Settings) -> None:
-    """E001, which shows no keys."""
+    """A wrong value is E001, which contains no key."""
     setattr(settings, f"IDEMPOTENCY_{name}", value)
     messages = list(checks.check_settings(None))
     assert [message.id for message in messages] == ["django_idempotency.E001"] * fault
@@ -374,7 +374,7 @@ def test_settings_are_checked(name: str, value: Any, fault: bool, settings: Sett
 def test_zstd_without_its_extra_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, settings: Settings
 ) -> None:
-    """At the check, not in a request."""
+    """The error is raised when the settings are read, not when a body is encoded."""
     monkeypatch.setattr(compression, "zstd", None)
     settings.IDEMPOTENCY_BODY_CODEC = "zstd"
     with pytest.raises(ImproperlyConfigured, match=r"django-idempotency\[zstd\]"):
@@ -382,7 +382,7 @@ def test_zstd_without_its_extra_says_what_to_install(
 
 
 def test_keys_may_come_from_elsewhere(key: str, post: Post, settings: Settings) -> None:
-    """A subclass that has the shipped codec's name takes its place."""
+    """A subclass with the shipped codec's name replaces it."""
     settings.IDEMPOTENCY_FERNET_KEYS = []
     settings.IDEMPOTENCY_BODY_CODEC = "tests.unit.codecs.test_codecs.Vault"
     first = post("/function/", key)
@@ -391,7 +391,7 @@ def test_keys_may_come_from_elsewhere(key: str, post: Post, settings: Settings) 
 
 
 def test_admin_shows_what_was_sent(settings: Settings) -> None:
-    """Or that it is encoded, where it cannot."""
+    """Where the body cannot be decoded, the admin names its codecs."""
     settings.IDEMPOTENCY_BODY_CODEC = ["gzip", "fernet"]
     stored = encoded(StoredResponse(200, [], TEXT))
     assert body_of(stored).text == TEXT.decode()

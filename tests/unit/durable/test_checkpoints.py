@@ -265,7 +265,9 @@ def test_heartbeat_inside_a_rolled_back_step_does_not_count(
 ) -> None:
     """Its transaction is gone, and the longer lease with it: the next call beats."""
     seen = []
-    monkeypatch.setattr("django_idempotency.durable.steps.Steps._note", lambda *args: None)
+    monkeypatch.setattr(
+        "django_idempotency.durable.steps.Steps._record_failure", lambda *args: None
+    )
 
     def fails() -> None:
         raise DownError

@@ -1,7 +1,9 @@
 """Operations that are finished without their clients."""
 
 import logging
+import threading
 import uuid
+from contextlib import nullcontext
 from datetime import timedelta
 from typing import Any
 from unittest import mock
@@ -11,10 +13,13 @@ from cryptography.fernet import Fernet
 from django.contrib.auth.models import Permission, User
 from django.contrib.contenttypes.models import ContentType
 from django.core.files.uploadedfile import SimpleUploadedFile
-from django.db import transaction
+from django.core.handlers.base import BaseHandler
+from django.core.signals import request_finished, request_started
+from django.db import connection, connections, transaction
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.test import Client
-from django.utils import timezone
+from django.urls import get_urlconf, set_urlconf
+from django.utils import timezone, translation
 from pytest_django import Settings
 
 from django_idempotency.durable import completer
@@ -807,3 +812,122 @@ def test_completion_whose_save_fails_is_tried_again(
     assert envelope().error == "RuntimeError"
     assert completed() == ["completed"]
     assert Order.objects.count() == 1
+
+
+class SettingMiddleware:
+    """Sets what a request may set for its thread, and leaves it so, as Django's own does."""
+
+    def __init__(self, get_response: Any) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        translation.activate("fr")
+        timezone.activate("Asia/Tokyo")
+        response: HttpResponse = self.get_response(request)
+        return response
+
+
+def test_completion_leaves_language_time_zone_and_urls_as_they_were(
+    key: str, post: Post, settings: Settings
+) -> None:
+    """A task queue, or a view, that completes an operation goes on with its own."""
+    interrupted(key, post)
+    settings.MIDDLEWARE = [
+        "tests.unit.durable.test_completer.SettingMiddleware",
+        *settings.MIDDLEWARE,
+    ]
+    set_urlconf("tests.app.urls")
+    try:
+        with translation.override("de"), timezone.override("Europe/Paris"):
+            assert completed() == ["completed"]
+            assert translation.get_language() == "de"
+            assert timezone.get_current_timezone_name() == "Europe/Paris"
+        assert get_urlconf() == "tests.app.urls"
+    finally:
+        set_urlconf(None)
+
+
+def served() -> list[str]:
+    """What a request of another thread does to that thread's connection."""
+    seen: list[str] = []
+
+    def serve() -> None:
+        own = vars(connections["default"])
+        own["close_if_unusable_or_obsolete"] = lambda: seen.append("closed if old")
+        request_started.send(sender=None)
+        seen.append("answered")
+        request_finished.send(sender=None)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    thread.join()
+    return seen
+
+
+def test_request_of_another_thread_closes_its_old_connections_meanwhile(
+    key: str, post: Post
+) -> None:
+    """While a request is completed inside a transaction, too."""
+    failures, seen = [DownError()], []
+
+    @plays
+    def act(op: Any) -> None:
+        if failures:
+            raise failures.pop()
+        seen.extend(served())
+
+    assert post("/kept/", key).status_code == 500
+    due()
+    with transaction.atomic():
+        assert [done.completion for done in complete_due()] == ["completed"]
+    assert seen == ["closed if old", "answered", "closed if old"]
+
+
+def test_transaction_that_is_open_survives_a_completion(key: str, post: Post) -> None:
+    """However old its connection is, and whether or not the completed view completes another."""
+    failures = [DownError()]
+
+    @plays
+    def act(op: Any) -> None:
+        if failures:
+            raise failures.pop()
+        complete("default", op.record_id)
+
+    assert post("/kept/", key).status_code == 500
+    with transaction.atomic():
+        Order.objects.create(nonce="before")
+        connection.close_at = 0
+        assert completed() == ["completed"]
+        assert "close_if_unusable_or_obsolete" not in vars(connections["default"])
+    assert Order.objects.filter(nonce="before").exists()
+
+
+@pytest.mark.parametrize("is_open", [False, True], ids=["outside", "inside"])
+def test_project_hears_of_the_request_that_is_completed(
+    is_open: bool, key: str, post: Post
+) -> None:
+    """Its receivers of Django's signals, outside of a transaction and inside."""
+    failures = [DownError()]
+
+    @plays
+    def act(op: Any) -> None:
+        if failures:
+            raise failures.pop()
+
+    assert post("/kept/", key).status_code == 500
+    heard: list[Any] = []
+
+    def hear(sender: Any, **kwargs: Any) -> None:
+        heard.append((kwargs["signal"], sender))
+
+    signals = (request_started, request_finished)
+    for signal in signals:
+        signal.connect(hear)
+    try:
+        due()
+        with transaction.atomic() if is_open else nullcontext():
+            assert [done.completion for done in complete_due()] == ["completed"]
+    finally:
+        for signal in signals:
+            signal.disconnect(hear)
+    assert heard == [(request_started, BaseHandler), (request_finished, None)]

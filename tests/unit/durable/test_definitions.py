@@ -18,8 +18,8 @@ from pytest_django import Settings
 from django_idempotency.codecs import UndecodableError, encode
 from django_idempotency.durable.definitions import (
     digest_of,
-    recall,
     result_from_json,
+    result_of,
     result_to_json,
 )
 from tests.app.models import Delivery, Order
@@ -73,7 +73,7 @@ def test_result_comes_back_as_it_was_handed_on(result: Any, expected: Any) -> No
     first = result_from_json(result_to_json("ride", result))
     assert repr(first) == repr(expected)
     assert repr(result_from_json(result_to_json("ride", first))) == repr(expected)
-    assert repr(recall(*encode(result_to_json("ride", result)))) == repr(expected)
+    assert repr(result_of(*encode(result_to_json("ride", result)))) == repr(expected)
 
 
 def test_what_is_no_number_comes_back_as_none() -> None:
@@ -99,13 +99,13 @@ def test_result_that_is_too_long_is_an_error(settings: Settings) -> None:
 
 def test_no_output_is_no_result() -> None:
     """Of a step that was erased, or that has failed."""
-    assert recall(None, "") is None
+    assert result_of(None, "") is None
 
 
 def test_output_that_cannot_be_decoded_says_so() -> None:
     """The caller makes a 503 of it."""
     with pytest.raises(UndecodableError):
-        recall(b"cake", "unheard-of")
+        result_of(b"cake", "unheard-of")
 
 
 def digest(*args: Any, **kwargs: Any) -> bytes:

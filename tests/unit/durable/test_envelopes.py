@@ -429,7 +429,7 @@ def test_unfinished_operation_keeps_its_first_request(
     assert (second.created_at, bytes(second.request)) == (first.created_at, bytes(first.request))
 
 
-COMPLETIONS = ["complete", "wipe"]
+COMPLETIONS = ["complete", "delete_envelope"]
 
 
 @pytest.mark.parametrize("door", ["/kept/", "/kept/whole/"])

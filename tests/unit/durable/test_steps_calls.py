@@ -236,7 +236,7 @@ def test_retry_of_everything_does_not_retry_what_is_ours(
     @plays
     def act(op: Any) -> Any:
         IdempotencyRecord.objects.update(token=uuid.uuid4())
-        op._checkpoints._beaten -= 40
+        op._checkpoints._last_beat -= 40
         return op.call("charge", service, retry=Retry(on=on, base=timedelta()))
 
     reply = post("/plain/", key)

@@ -130,7 +130,7 @@ def test_undoing_that_was_cut_off_goes_on(
             done.append("cut")
             raise error
 
-    begin_work, take_all_back = Steps._begin, Steps._take_back
+    begin_work, take_all_back = Steps._begin, Steps._undo
 
     def begin(self: Steps, work: Any) -> Any:
         if work.kind == "undo":
@@ -142,7 +142,7 @@ def test_undoing_that_was_cut_off_goes_on(
         cut(3)
 
     monkeypatch.setattr(Steps, "_begin", begin)
-    monkeypatch.setattr(Steps, "_take_back", take_back)
+    monkeypatch.setattr(Steps, "_undo", take_back)
     if ended == "raised":
         assert post("/plain/", key).status_code == 500
     else:

@@ -30,13 +30,13 @@ TRANSITIONS: dict[str, tuple[Status | None, ...]] = {
     "release_late": (Released, Completed, Released),
     "free": (Released, Completed, Released),
     "expire": (Running, Completed, Released),
-    "erase": (Running, Completed, Released),
+    "erase_scope": (Running, Completed, Released),
     "delete": (Running, None, None),
     "purge": (Running, None, None),
-    "forget": (Running, None, None),
+    "delete_scope": (Running, None, None),
 }
 #: Those that write no record.
-OTHERS = {"wipe", "purge_counts"}
+OTHERS = {"delete_envelope", "purge_counts"}
 QUESTIONS = {
     *("read", "watch", "can_watch", "can_commit", "has_envelope", "is_unfinished", "has_parts"),
     *("connection", "joined", "moment", "edge", "abandoned", "scope_edge", "ids_of"),
@@ -80,10 +80,10 @@ def change(name: str, store: Upkeep, found: Found) -> None:
         "release_late": lambda: store.release_late(INTENT.id, found.token, "late"),
         "free": lambda: store.free(INTENT.id, found, "by hand"),
         "expire": lambda: store.expire(INTENT.id),
-        "erase": lambda: store.erase(INTENT.scope, first, last),
+        "erase_scope": lambda: store.erase_scope(INTENT.scope, first, last),
         "delete": lambda: expire(lambda: store.delete(INTENT.id)),
         "purge": lambda: expire(lambda: store.purge(low, high, 10)),
-        "forget": lambda: store.forget(INTENT.scope, first, last, 10),
+        "delete_scope": lambda: store.delete_scope(INTENT.scope, first, last, 10),
     }
     changes[name]()
 

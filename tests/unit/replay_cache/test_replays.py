@@ -1,4 +1,4 @@
-"""The replay cache: no SQL where it knows the reply, and nothing that the database denies."""
+"""The replay cache takes no SQL for a reply that it has, and replays nothing that has expired."""
 
 import pickle
 import time
@@ -35,7 +35,7 @@ ONE = uuid.UUID(int=1)
 
 @pytest.fixture(autouse=True)
 def cached(settings: Settings) -> Iterator[None]:
-    """A cache in this process."""
+    """Replays are cached in this process."""
     settings.IDEMPOTENCY_CACHE = "default"
     caches["default"].clear()
     replay_cache._breaker.cache_clear()
@@ -46,14 +46,14 @@ def cached(settings: Settings) -> Iterator[None]:
 
 @contextmanager
 def no_sql() -> Iterator[None]:
-    """Not one statement."""
+    """No statement is sent inside."""
     with CaptureQueriesContext(connection) as captured:
         yield
     assert [query["sql"] for query in captured] == []
 
 
 def intent(**changes: Any) -> Intent:
-    """What somebody asks."""
+    """Some request."""
     values: dict[str, Any] = {
         "id": ONE,
         "scope": "anonymous",
@@ -66,12 +66,12 @@ def intent(**changes: Any) -> Intent:
 
 
 def look(**changes: Any) -> Slot:
-    """What the cache has for it."""
+    """What the cache has for that request."""
     return Replays("default", "default").look(intent(**changes))
 
 
 def test_replay_after_a_commit_needs_no_sql(post: Post, key: str) -> None:
-    """The first request has put its response there."""
+    """The first request has put its response into the cache."""
     first = post(DOOR, key)
     with no_sql():
         again = post(DOOR, key)
@@ -81,7 +81,7 @@ def test_replay_after_a_commit_needs_no_sql(post: Post, key: str) -> None:
 
 
 def test_replay_from_the_database_is_the_last_one(post: Post, key: str) -> None:
-    """It fills the cache."""
+    """Such a replay fills the cache."""
     post(DOOR, key)
     caches["default"].clear()
     with CaptureQueriesContext(connection) as captured:
@@ -92,7 +92,7 @@ def test_replay_from_the_database_is_the_last_one(post: Post, key: str) -> None:
 
 
 def test_other_request_is_the_databases_to_refuse(post: Post, key: str) -> None:
-    """422, as without a cache."""
+    """The database answers 422, as without a cache."""
     post(DOOR, key)
     assert post(DOOR, key, body={"cake": "other"}).status_code == 422
     assert effects.count() == 1
@@ -100,14 +100,14 @@ def test_other_request_is_the_databases_to_refuse(post: Post, key: str) -> None:
 
 @pytest.mark.parametrize("act", ["crash", "unavailable", "unauthorized", "rolls_back"])
 def test_what_is_no_outcome_is_not_there(post: Post, key: str, act: str) -> None:
-    """The next request runs."""
+    """The next request with the key runs."""
     post(DOOR, key, act=act)
     post(DOOR, key, act=act)
     assert effects.count() == 2
 
 
 def test_entry_lives_no_longer_than_the_retention(post: Post, key: str, settings: Settings) -> None:
-    """However long an entry may live."""
+    """IDEMPOTENCY_CACHE_MAX_AGE may be longer."""
     settings.IDEMPOTENCY_RETENTION = timedelta(seconds=30)
     settings.IDEMPOTENCY_CACHE_MAX_AGE = timedelta(hours=1)
     lives: list[float] = []
@@ -123,7 +123,7 @@ def test_entry_lives_no_longer_than_the_retention(post: Post, key: str, settings
 
 
 def test_fill_beside_its_marker_is_found() -> None:
-    """By the same request only."""
+    """The same request finds it, and no other."""
     look().fill(RESPONSE, DAY)
     found = look().response
     assert found == RESPONSE
@@ -132,9 +132,9 @@ def test_fill_beside_its_marker_is_found() -> None:
 
 
 def test_late_fill_after_an_expiry_counts_for_nothing() -> None:
-    """Its marker is gone, or another one."""
+    """The marker that it was filled under is gone, or another one is there."""
     late = look()
-    assert Replays("default", "default").forget([intent().id])
+    assert Replays("default", "default").invalidate([intent().id])
     late.fill(RESPONSE, DAY)
     assert look().response is None
     late.fill(RESPONSE, DAY)
@@ -142,31 +142,31 @@ def test_late_fill_after_an_expiry_counts_for_nothing() -> None:
 
 
 def test_entry_without_its_marker_counts_for_nothing() -> None:
-    """Absence never matches."""
+    """A marker that is absent matches no entry."""
     look().fill(RESPONSE, DAY)
     marker, *_ = replay_cache._names("default", intent().id)
     caches["default"].delete(marker)
     assert look().response is None
 
 
-def kept_for_ever(*places: int) -> None:
-    """As if somebody had brought back what lies there, and nothing in it ended by itself."""
+def restored(*places: int) -> None:
+    """The values of these names lose their end in the cache, as if a stranger had restored them."""
     names = [replay_cache._names("default", ONE)[place] for place in places]
     caches["default"].set_many({name: caches["default"].get(name) for name in names}, timeout=None)
 
 
 @contextmanager
 def seconds_later(seconds: float) -> Iterator[None]:
-    """What entries and fences say of their end is compared with another time."""
+    """Entries and fences inside are read at a later time."""
     now = time.time()
     with patch.object(replay_cache.time, "time", lambda: now + seconds):
         yield
 
 
 def test_entry_says_itself_until_when() -> None:
-    """Whatever its cache says."""
+    """The end in the entry decides, even if the cache keeps it longer."""
     look().fill(RESPONSE, 30)
-    kept_for_ever(0, 1)
+    restored(0, 1)
     with seconds_later(29):
         assert look().response == RESPONSE
     with seconds_later(30):
@@ -174,10 +174,10 @@ def test_entry_says_itself_until_when() -> None:
 
 
 def test_fence_says_itself_until_when(settings: Settings) -> None:
-    """Nobody can block a key by bringing one back."""
+    """Nobody can block a key by restoring an old fence."""
     settings.IDEMPOTENCY_CACHE_INFLIGHT = True
     look().fence()
-    kept_for_ever(2)
+    restored(2)
     with seconds_later(0.5):
         assert look().is_running
     with seconds_later(1):
@@ -185,7 +185,7 @@ def test_fence_says_itself_until_when(settings: Settings) -> None:
 
 
 def test_fence_does_not_count_beside_an_entry(settings: Settings) -> None:
-    """The reply is there."""
+    """The reply is there already, and is replayed."""
     settings.IDEMPOTENCY_CACHE_INFLIGHT = True
     look().fill(RESPONSE, DAY)
     look().fence()
@@ -193,13 +193,13 @@ def test_fence_does_not_count_beside_an_entry(settings: Settings) -> None:
 
 
 def test_entry_of_another_database_is_not_found() -> None:
-    """Records of one key may lie in several."""
+    """A key may have records in several databases."""
     look().fill(RESPONSE, DAY)
     assert Replays("default", "other").look(intent()).response is None
 
 
 def test_entry_moved_to_another_place_does_not_verify() -> None:
-    """A signature is good for its place only."""
+    """A signature verifies at its own place only."""
     look().fill(RESPONSE, DAY)
     cache = caches["default"]
     names = replay_cache._names("default", intent().id)
@@ -218,7 +218,7 @@ def test_entry_moved_to_another_place_does_not_verify() -> None:
 def test_planted_values_are_as_if_they_were_not_there(
     planted: Any, place: int, post: Post, key: str, settings: Settings
 ) -> None:
-    """The database answers."""
+    """The database answers instead."""
     settings.IDEMPOTENCY_CACHE_INFLIGHT = True
     first = post(DOOR, key)
     record = IdempotencyRecord.objects.get()
@@ -229,7 +229,7 @@ def test_planted_values_are_as_if_they_were_not_there(
 
 
 def test_cut_entry_does_not_verify() -> None:
-    """Nor one with a byte changed."""
+    """An entry with a changed byte does not either."""
     look().fill(RESPONSE, DAY)
     cache, (_, name, _) = caches["default"], replay_cache._names("default", intent().id)
     sealed = cache.get(name)
@@ -239,7 +239,7 @@ def test_cut_entry_does_not_verify() -> None:
 
 
 def test_secret_key_may_change_with_a_fallback(settings: Settings) -> None:
-    """And without one nothing verifies."""
+    """Without the fallback no old entry verifies."""
     look().fill(RESPONSE, DAY)
     old = settings.SECRET_KEY
     settings.SECRET_KEY = "another-secret"
@@ -249,7 +249,7 @@ def test_secret_key_may_change_with_a_fallback(settings: Settings) -> None:
 
 
 def test_large_response_is_not_put_there(settings: Settings) -> None:
-    """The database has it."""
+    """Only the database has it."""
     settings.IDEMPOTENCY_CACHE_MAX_BYTES = 300
     look().fill(StoredResponse(200, [], b"x" * 300), DAY)
     assert look().response is None
@@ -260,7 +260,7 @@ def test_large_response_is_not_put_there(settings: Settings) -> None:
 def test_response_without_its_body_is_not_put_there(
     post: Post, key: str, settings: Settings
 ) -> None:
-    """What was too large for the record is told by the record."""
+    """The record says that its body was too large."""
     settings.IDEMPOTENCY_MAX_RESPONSE_BYTES = 3
     post(DOOR, key)
     assert post(DOOR, key)["Idempotent-Body"] == "omitted"
@@ -268,7 +268,7 @@ def test_response_without_its_body_is_not_put_there(
 
 
 class Broken(LocMemCache):
-    """Fails while ``is_down``, and counts how often it is asked."""
+    """A cache that fails while ``is_down``, and counts how often it is asked."""
 
     asked = 0
     is_down = True
@@ -291,7 +291,7 @@ def broken(settings: Settings) -> type[Broken]:
 def test_cache_that_fails_is_left_alone_for_a_while(
     broken: type[Broken], post: Post, key: str
 ) -> None:
-    """The database answers meanwhile; one request pays for a look now and then."""
+    """The database answers; one request tries the cache again after the interval."""
     for _ in range(5):
         assert post(DOOR, key).status_code == 201
     assert (broken.asked, effects.count()) == (1, 1)
@@ -301,7 +301,7 @@ def test_cache_that_fails_is_left_alone_for_a_while(
 
 
 def test_breaker_is_not_closed_by_what_began_before_the_failure() -> None:
-    """Another server of the same cache may have answered."""
+    """That call may have been answered by another server of the same cache."""
     breaker = Breaker()
     began = time.monotonic()
     breaker.failed(60)
@@ -314,7 +314,7 @@ def test_breaker_is_not_closed_by_what_began_before_the_failure() -> None:
 def test_key_that_runs_anew_does_not_ask_a_cache_that_fails(
     broken: type[Broken], post: Post, key: str
 ) -> None:
-    """Its request has waited for it once."""
+    """The request has waited for the cache once already."""
     post(DOOR, key)
     IdempotencyRecord.objects.update(expires_at=UtcNow() - timedelta(seconds=1))
     replay_cache._breaker("default")._open_until = 0.1
@@ -325,7 +325,7 @@ def test_key_that_runs_anew_does_not_ask_a_cache_that_fails(
 
 
 def test_cache_that_is_back_is_used_again(broken: type[Broken], post: Post, key: str) -> None:
-    """By everybody."""
+    """Every request uses it again."""
     post(DOOR, key)
     broken.is_down = False
     replay_cache._breaker("default")._open_until = 0.1
@@ -335,7 +335,7 @@ def test_cache_that_is_back_is_used_again(broken: type[Broken], post: Post, key:
 
 
 def test_joined_transaction_does_not_fill(post: Post, key: str) -> None:
-    """Its snapshot may be older than an expiry."""
+    """The snapshot of that transaction may be older than an expiry."""
     post(DOOR, key)
     caches["default"].clear()
     with transaction.atomic():
@@ -348,7 +348,7 @@ def test_joined_transaction_does_not_fill(post: Post, key: str) -> None:
 def test_response_is_not_there_before_its_outer_transaction_has_committed(
     post: Post, key: str
 ) -> None:
-    """Nothing is replayed whose writes are not there."""
+    """No response is replayed whose writes are rolled back."""
     with transaction.atomic():
         assert post(DOOR, key).status_code == 201
         transaction.set_rollback(True)
@@ -357,7 +357,7 @@ def test_response_is_not_there_before_its_outer_transaction_has_committed(
 
 
 def test_fence_sends_duplicates_away_without_sql(post: Post, key: str, settings: Settings) -> None:
-    """409 from the cache while the first runs; another request is the database's to refuse."""
+    """They get 409 from the cache; another request with the key gets 422 from the database."""
     settings.IDEMPOTENCY_CACHE_INFLIGHT = True
     post(DOOR, key)
     record = IdempotencyRecord.objects.get()
@@ -376,7 +376,7 @@ def test_fence_sends_duplicates_away_without_sql(post: Post, key: str, settings:
 def test_fence_is_gone_when_the_view_is_done(
     act: str, post: Post, key: str, settings: Settings
 ) -> None:
-    """Whatever came of it."""
+    """Duplicates ask the database again, however the view has ended."""
     settings.IDEMPOTENCY_CACHE_INFLIGHT = True
     post(DOOR, key, act=act)
     record = IdempotencyRecord.objects.get()

@@ -1,4 +1,4 @@
-"""What the layer costs beside the bare view, in statements; DESIGN, section 7, has the budget."""
+"""How many statements a covered request takes beyond those of the bare view."""
 
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -19,9 +19,9 @@ pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "othe
 
 #: Beyond BEGIN, the view's INSERT and COMMIT.
 BUDGET = {
-    # Claim, heartbeat, completion; a claim reads what stands in its way, and asks for its lock.
+    # Claim, heartbeat, completion. A claim also reads the record that it meets, and its lock.
     "postgresql": {"fresh": 3, "replay": 1, "conflict": 1, "probed": 1, "keyless": 0},
-    # A SELECT comes first.
+    # A SELECT precedes the claim.
     "sqlite": {"fresh": 4, "replay": 1, "conflict": 1, "probed": 2, "keyless": 0},
     "mysql": {"fresh": 4, "replay": 1, "conflict": 1, "probed": 2, "keyless": 0},
 }[connection.vendor]
@@ -29,7 +29,7 @@ _BOUNDS = ("BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE")
 
 
 def statements(send: Callable[[], object]) -> list[str]:
-    """Every statement but the bounds of transactions."""
+    """Every statement but those that begin or end transactions."""
     with CaptureQueriesContext(connection) as captured:
         send()
     return [q["sql"] for q in captured if not q["sql"].startswith(_BOUNDS)]
@@ -44,7 +44,7 @@ def bounds(send: Callable[[], object], word: str) -> int:
 
 @pytest.mark.parametrize("door", served("/function/", "/mixin/", "/below/"))
 def test_statements_stay_in_the_budget(door: str, key: str, post: Post) -> None:
-    """Fresh, replay and keyless, beyond the bare view's."""
+    """A fresh key, a replay and a request without a key each take what their budget says."""
     bare = len(statements(lambda: post("/bare/")))
     assert len(statements(lambda: post(door))) == bare + BUDGET["keyless"]
     assert len(statements(lambda: post(door, key))) == bare + BUDGET["fresh"]
@@ -58,7 +58,7 @@ def test_statements_stay_in_the_budget(door: str, key: str, post: Post) -> None:
 def test_fresh_request_commits_once_more_than_the_bare_view(
     door: str, key: str, post: Post
 ) -> None:
-    """The claim is in autocommit: one transaction of the view's, as before."""
+    """The claim is in autocommit: the view's transaction stays the only one that begins."""
     begun = bounds(lambda: post("/bare/"), "BEGIN")
     assert bounds(lambda: post(door, key), "BEGIN") == begun
     assert bounds(lambda: post(door, key), "BEGIN") == 0
@@ -66,7 +66,7 @@ def test_fresh_request_commits_once_more_than_the_bare_view(
 
 @pytest.fixture
 def conflict(key: str, post: Post) -> Callable[[], object]:
-    """A request whose key is in progress, by a claim of this moment."""
+    """A request whose key has just been claimed by another one."""
     post("/function/", key)
     answer = ["response_status", "response_headers", "response_body", "completed_at"]
     IdempotencyRecord.objects.update(
@@ -77,7 +77,7 @@ def conflict(key: str, post: Post) -> Callable[[], object]:
 
 @pytest.fixture
 def owner(conflict: Callable[[], object]) -> Iterator[BaseDatabaseWrapper]:
-    """Another connection that holds the record, as the running view does."""
+    """Another connection that holds the row lock, as a running view does."""
     other = connection.copy()
     other.set_autocommit(False)
     record = IdempotencyRecord.objects.get()
@@ -89,14 +89,14 @@ def owner(conflict: Callable[[], object]) -> Iterator[BaseDatabaseWrapper]:
 
 
 def test_young_claim_is_not_even_probed(conflict: Callable[[], object]) -> None:
-    """Reading its age is enough."""
+    """The age of the claim is enough for a refusal."""
     assert len(statements(conflict)) == BUDGET["conflict"]
 
 
 def test_running_request_is_probed_once(
     conflict: Callable[[], object], request: pytest.FixtureRequest
 ) -> None:
-    """One statement asks for the owner's lock; nothing is written."""
+    """One statement probes the owner's lock, and nothing is written."""
     IdempotencyRecord.objects.update(claimed_at=UtcNow() - timedelta(seconds=5))
     request.getfixturevalue("owner")
     assert len(statements(conflict)) == BUDGET["probed"]

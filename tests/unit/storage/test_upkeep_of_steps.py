@@ -1,4 +1,4 @@
-"""Clean-up, erasure and deletion of operations: with all that belongs to them, or not at all."""
+"""Clean-up, erasure and deletion take an operation with all its parts, or not at all."""
 
 import uuid
 from collections.abc import Callable, Iterator
@@ -76,7 +76,7 @@ def made(
 
 
 def step_of(record: uuid.UUID, name: str = "late") -> None:
-    """One step."""
+    """The record gets a step."""
     IdempotencyStep.objects.create(
         record_id=record,
         name=name,
@@ -91,7 +91,7 @@ def step_of(record: uuid.UUID, name: str = "late") -> None:
 
 
 def envelope_of(record: uuid.UUID) -> None:
-    """The stored request."""
+    """The record gets a stored request."""
     IdempotencyEnvelope.objects.create(
         record_id=record, user_id="1", request=b"secret", tries=0, created_at=NOW, due_at=NOW
     )
@@ -108,7 +108,7 @@ def kept(pk: uuid.UUID) -> tuple[int, int, int]:
 
 @pytest.fixture(autouse=True)
 def _no_orphans() -> Iterator[None]:
-    """Whatever happened: nothing is left that belongs to no record."""
+    """After each test, every step and envelope belongs to a record."""
     yield
     records = set(IdempotencyRecord.objects.values_list("pk", flat=True))
     for model in (IdempotencyStep, IdempotencyEnvelope):
@@ -117,7 +117,7 @@ def _no_orphans() -> Iterator[None]:
 
 @pytest.fixture
 def store() -> Upkeep:
-    """The default database."""
+    """The records of the default database."""
     return Upkeep("default")
 
 
@@ -125,7 +125,7 @@ def store() -> Upkeep:
 def test_clean_up_takes_finished_operations_with_all_their_parts(
     batch_size: int, store: Upkeep
 ) -> None:
-    """Those that can be finished stay, however old they are, with all their parts."""
+    """Operations that can still be finished stay with all their parts, however old they are."""
     operations = {
         (status, steps, stored, expired): made(status, steps=steps, stored=stored, expired=expired)
         for status, steps, stored, expired in product(Status, (0, 2), (False, True), (False, True))
@@ -140,7 +140,7 @@ def test_clean_up_takes_finished_operations_with_all_their_parts(
 
 
 def test_clean_up_of_many_steps_is_one_of_records(store: Upkeep) -> None:
-    """Its batches are counted in records."""
+    """The size of a batch counts records."""
     times = [NOW - timedelta(hours=10 - number) for number in range(10)]
     pks = [made(steps=20, expires_at=moment) for moment in times]
     deleted: list[int] = []
@@ -150,7 +150,7 @@ def test_clean_up_of_many_steps_is_one_of_records(store: Upkeep) -> None:
 
 
 def test_operation_that_is_cleaned_up_begins_anew(key: str, post: Post, store: Upkeep) -> None:
-    """No old step stands in its way."""
+    """Its old steps are gone."""
     plays(fails_first(lambda op: op.step("ride", bake)))
     assert post("/plain/", key).status_code == 500
     expire()
@@ -162,7 +162,7 @@ def test_operation_that_is_cleaned_up_begins_anew(key: str, post: Post, store: U
 def test_unfinished_operation_is_finished_after_a_clean_up(
     key: str, post: Post, store: Upkeep
 ) -> None:
-    """Its steps and its request are there."""
+    """The clean-up leaves its steps and its stored request."""
     plays(fails_first(lambda op: op.step("ride", bake)))
     assert post("/kept/", key).status_code == 500
     expire()
@@ -176,7 +176,7 @@ def test_unfinished_operation_is_finished_after_a_clean_up(
 @pytest.mark.parametrize("forget", [False, True], ids=["erase", "forget"])
 @pytest.mark.parametrize("batch_size", [1, 3, 1000])
 def test_erased_operations_lose_their_parts(forget: bool, batch_size: int, store: Upkeep) -> None:
-    """Outputs and requests hold personal data; others' are not touched, nor those in progress."""
+    """Outputs and stored requests, which hold personal data, go; other operations stay."""
     mine = [
         made(status, steps=steps, stored=stored, expired=False)
         for status in (Status.COMPLETED, Status.RELEASED)
@@ -195,7 +195,7 @@ def test_erased_operations_lose_their_parts(forget: bool, batch_size: int, store
 @pytest.mark.parametrize("status", Status)
 @pytest.mark.parametrize("expired", [False, True])
 def test_operation_is_deleted_with_its_parts(expired: bool, status: Status, store: Upkeep) -> None:
-    """By hand, and unfinished as well; what is live stays as it is."""
+    """A person may delete an unfinished operation, too; one that is live stays as it is."""
     pk = made(status, steps=2, stored=True, expired=expired)
     goes = expired and status is not Status.IN_PROGRESS
     assert delete(store, [pk]) == ([pk] if goes else [])
@@ -203,7 +203,7 @@ def test_operation_is_deleted_with_its_parts(expired: bool, status: Status, stor
 
 
 def test_records_that_django_deletes_take_their_parts_along() -> None:
-    """A project's own code."""
+    """A project's own code may delete records through the ORM."""
     made(steps=2, stored=True)
     IdempotencyRecord.objects.all().delete()
     assert [model.objects.count() for model in MODELS] == [0, 0, 0]
@@ -211,7 +211,7 @@ def test_records_that_django_deletes_take_their_parts_along() -> None:
 
 @contextmanager
 def held(pk: uuid.UUID) -> Iterator[BaseDatabaseWrapper]:
-    """Another connection that holds the record."""
+    """Another connection that holds the record's row lock."""
     other = connection.copy()
     try:
         other.set_autocommit(False)
@@ -235,8 +235,8 @@ MAINTENANCE: dict[str, Callable[[Upkeep, uuid.UUID], Any]] = {
 
 @needs_row_locks
 @pytest.mark.parametrize("maintain", MAINTENANCE.values(), ids=MAINTENANCE)
-def test_operation_that_somebody_holds_keeps_its_parts(maintain: Any, store: Upkeep) -> None:
-    """It is left for the next time, and nobody waits for it; others go."""
+def test_operation_that_is_locked_keeps_its_parts(maintain: Any, store: Upkeep) -> None:
+    """It is left for the next time without waiting; the others go."""
     pk = made(Status.COMPLETED, steps=2, stored=True)
     other = made(Status.COMPLETED, steps=2, stored=True)
     with held(pk):
@@ -253,14 +253,14 @@ def test_operation_that_somebody_holds_keeps_its_parts(maintain: Any, store: Upk
 @needs_row_locks
 @pytest.mark.parametrize("number", [1, 2])
 @pytest.mark.parametrize("maintain", MAINTENANCE.values(), ids=MAINTENANCE)
-def test_operation_that_is_let_go_in_between_keeps_its_record(
+def test_operation_that_is_unlocked_in_between_keeps_its_record(
     maintain: Any, number: int, store: Upkeep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Held while its parts are deleted, and free when its own turn comes."""
+    """Its lock is held while parts are deleted, and released before its own statement."""
     pk = made(Status.COMPLETED, steps=2, stored=True)
     original = Upkeep._execute
-    words = store._upkeep
-    parts = {*words.delete_parts, *words.purge_parts, *words.erase_parts}
+    words = store._upkeep_texts
+    parts = {*words.delete_parts, *words.purge_parts, *words.scope_parts}
     seen: list[str] = []
     with held(pk) as other:
 
@@ -292,11 +292,11 @@ def test_operation_that_is_let_go_in_between_keeps_its_record(
 def test_part_that_comes_in_between_keeps_its_record(
     part: Any, maintain: Any, store: Upkeep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its parts were deleted, or it had none, when a worker that was long gone adds one."""
+    """A worker that was believed dead adds a part just before the record's statement."""
     pk = made(Status.COMPLETED)
     original = Upkeep._execute
-    words = store._upkeep
-    records = {words.delete, words.purge, words.purge_bare, words.erase, words.forget}
+    words = store._upkeep_texts
+    records = {words.delete, words.purge, words.purge_bare, words.erase_scope, words.delete_scope}
     added: list[str] = []
 
     def execute(self: Upkeep, text: str, params: Any) -> int:

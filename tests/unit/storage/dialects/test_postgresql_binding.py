@@ -1,4 +1,4 @@
-"""However parameters come into PostgreSQL's statements, the protocol is the same."""
+"""The protocol is the same for each way in which parameters are bound on PostgreSQL."""
 
 import uuid
 from collections.abc import Callable, Iterator
@@ -42,7 +42,7 @@ OURS = "SELECT COUNT(*) FROM pg_prepared_statements WHERE statement LIKE '%%idem
 
 @pytest.fixture(params=WAYS)
 def way(request: pytest.FixtureRequest, settings: Settings) -> Iterator[str]:
-    """The connection is made anew, and bound as it says."""
+    """A new connection that binds parameters in this way."""
     options, settings.IDEMPOTENCY_PREPARE = WAYS[request.param]
     before = connection.settings_dict["OPTIONS"]
     connection.close()
@@ -73,13 +73,13 @@ def prepared() -> int:
 
 
 def ask(path: str, key: str | None = None) -> Any:
-    """The same request as a worker's."""
+    """Send the request that a worker has sent."""
     return Client().post(path, headers={"Idempotency-Key": key or ""})
 
 
 @pytest.mark.parametrize("door", DOORS)
 def test_request_runs_once_and_is_replayed(way: str, door: str, key: str, post: Post) -> None:
-    """Three times, so that what is prepared is used again."""
+    """Three keys, so that prepared statements are used again."""
     for number in range(3):
         first = post(door, f"{key}{number}")
         assert Order.objects.count() == effects.count() == number + 1
@@ -90,7 +90,7 @@ def test_request_runs_once_and_is_replayed(way: str, door: str, key: str, post: 
 
 
 def test_key_that_was_freed_expired_or_reused_is_known(way: str, key: str, post: Post) -> None:
-    """Each statement of the protocol: release, take, take anew, and the refusals."""
+    """Every statement of the protocol is run: release, take, take anew, and the refusals."""
     assert post("/function/", key, act="unauthorized").status_code == 401
     assert IdempotencyRecord.objects.get().status == Status.RELEASED
     assert post("/function/", key, act="crash").status_code == 500
@@ -102,12 +102,12 @@ def test_key_that_was_freed_expired_or_reused_is_known(way: str, key: str, post:
     again = post("/function/", key)
     assert again.status_code == 201
     assert again.content != first.content
-    # What a 401 wrote stays; what a crash wrote does not.
+    # The writes of a 401 stay, and those of a crash do not.
     assert (Order.objects.count(), effects.count()) == (3, 4)
 
 
 def test_owner_is_asked_for_and_taken_over_when_dead(way: str, key: str) -> None:
-    """The lock that is found in the claim's own message."""
+    """The claim's own message probes the owner's lock."""
     with worker("in-view", key) as owner:
         assert ask("/function/", key).status_code == 409
         kill(owner)
@@ -119,7 +119,7 @@ def test_owner_is_asked_for_and_taken_over_when_dead(way: str, key: str) -> None
 def test_lost_claim_commits_nothing(
     way: str, key: str, post: Post, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However COMMIT travels with the completion: it is fenced."""
+    """The COMMIT is fenced, however it is sent with the completion."""
     order = views.order
 
     def losing(request: Any, nonce: str) -> Any:
@@ -135,7 +135,7 @@ def test_lost_claim_commits_nothing(
 
 @pytest.mark.parametrize("way", PREPARED, indirect=True)
 def test_plans_are_kept_and_used_again(way: str, key: str, post: Post) -> None:
-    """Claim, heartbeat and completion; the next keys need no more of them."""
+    """Claim, heartbeat and completion are prepared once for all keys."""
     for number in range(2):
         post("/function/", f"{key}{number}")
     kept = prepared()
@@ -149,7 +149,7 @@ def test_plans_are_kept_and_used_again(way: str, key: str, post: Post) -> None:
 def test_statement_of_the_project_is_not_prepared_by_the_package(
     way: str, key: str, post: Post
 ) -> None:
-    """Django's own cursors bind as before, here or in the server."""
+    """Django's own cursors bind as the project has configured them."""
     for number in range(2):
         post("/function/", f"{key}{number}")
     for _ in range(8):
@@ -164,7 +164,7 @@ def test_statement_of_the_project_is_not_prepared_by_the_package(
 
 @pytest.fixture
 def tenant() -> Iterator[Callable[[], AbstractContextManager[None]]]:
-    """A schema with records of its own, and how a request is put there, as django-tenants does."""
+    """A schema with records of its own, and requests that are sent there as by django-tenants."""
 
     def run(*statements: str) -> None:
         with connection.cursor() as cursor:
@@ -185,7 +185,7 @@ def tenant() -> Iterator[Callable[[], AbstractContextManager[None]]]:
 def test_plan_follows_the_tenant(
     way: str, key: str, post: Post, tenant: Callable[[], AbstractContextManager[None]]
 ) -> None:
-    """PostgreSQL makes a plan anew where the search path is another; a key is one tenant's."""
+    """PostgreSQL makes a new plan for another search path; each tenant has its own keys."""
     for number in range(8):
         theirs = post("/function/", f"{key}{number}")
         with tenant():
@@ -199,13 +199,13 @@ def test_plan_follows_the_tenant(
 
 @pytest.mark.parametrize("way", PREPARED, indirect=True)
 def test_statements_of_a_fresh_key_stay_in_the_budget(way: str, key: str, post: Post) -> None:
-    """Claim, heartbeat, completion; a replay is one."""
+    """A fresh key takes claim, heartbeat and completion; a replay takes one statement."""
     assert len([text for text in sent(post, key) if "idempotencyrecord" in text]) == 3
     assert len(sent(post, key)) == 1
 
 
 def test_pooler_and_prepared_statements_draw_a_warning(settings: Settings) -> None:
-    """Who disables server-side cursors has a pooler that hands out connections by transaction."""
+    """A project disables server-side cursors for a pooler that assigns servers by transaction."""
     settings.IDEMPOTENCY_PREPARE = True
     connection.settings_dict["DISABLE_SERVER_SIDE_CURSORS"] = True
     try:
