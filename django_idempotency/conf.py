@@ -96,9 +96,11 @@ def _path_of(signature: str) -> Rule:
 
 
 FLAG = Rule("True or False", lambda value: isinstance(value, bool))
+# Databases and Python end with the year 9999.
+_LONGEST = timedelta(days=36500)
 DURATION = Rule(
-    "a positive timedelta",
-    lambda value: isinstance(value, timedelta) and value >= timedelta(milliseconds=1),
+    "a positive timedelta of at most 100 years",
+    lambda value: isinstance(value, timedelta) and timedelta(milliseconds=1) <= value <= _LONGEST,
 )
 _TEXT = Rule("a string", lambda value: isinstance(value, str))
 _CACHE = Rule("the alias of a cache", _is_cache)

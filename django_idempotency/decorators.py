@@ -137,6 +137,8 @@ def enter(
         response: HttpResponseBase = classes.dispatched(instance, request, handler, options)
         return response
     policy = resolve(options)
+    if is_entered(request, policy):
+        return handler()
     if request.method not in policy.methods:
         with request_transactions(apart_of(door)):
             return handler()
@@ -157,9 +159,9 @@ async def aenter(
     if is_dispatch(instance, function):
         response: HttpResponseBase = await classes.dispatched(instance, request, handler, options)
         return response
-    if is_entered(request):
-        return await handler()
     policy = resolve(options)
+    if is_entered(request, policy):
+        return await handler()
     classes.refuse_atomic_requests(apart_of(door))
     if request.method not in policy.methods:
         return await handler()

@@ -38,7 +38,7 @@ def covers(path: str) -> bool:
     return f"{__name__}.IdempotencyMiddleware" in settings.MIDDLEWARE and _is_covered(path)
 
 
-def _called(view: Any, *args: Any, **kwargs: Any) -> Any:
+def _called(view: Any, /, *args: Any, **kwargs: Any) -> Any:
     """A function's response; one of REST framework's says that a view class is hidden in there."""
     response = view(*args, **kwargs)
     if hasattr(response, "accepted_renderer"):

@@ -184,6 +184,20 @@ def resolve(options: Options) -> Policy:
     return _resolved(tuple(options.items()))
 
 
+def differences(inner: Policy, outer: Policy) -> list[str]:
+    """The options that an inner door was given, and that do not hold under the outer one."""
+    names = [field.name for field in fields(Policy)]
+    given, default, holding = (
+        {name: _comparable(getattr(policy, name)) for name in names}
+        for policy in (inner, resolve({}), outer)
+    )
+    return [name for name in names if given[name] not in (default[name], holding[name])]
+
+
+def _comparable(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list | set | frozenset) else value
+
+
 def forget_settings(**kwargs: Any) -> None:
     """Make the next request read the settings anew; receives ``setting_changed``."""
     _configured.cache_clear()

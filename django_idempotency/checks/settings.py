@@ -45,10 +45,12 @@ def check_foreign_settings(
 ) -> Iterator[CheckMessage]:
     """W015: a setting with this package's prefix is one of its settings, and not mistyped."""
     for name in conf.foreign():
-        similar = get_close_matches(name, conf.SETTINGS, n=1)
+        # Without the prefix, which all of them share.
+        known = {each.removeprefix(conf.PREFIX): each for each in conf.SETTINGS}
+        similar = get_close_matches(name.removeprefix(conf.PREFIX), known, n=1)
         yield Warning(
             f"{name} is no setting of django_idempotency.",
-            hint=f"Did you mean {similar[0]}?"
+            hint=f"Did you mean {known[similar[0]]}?"
             if similar
             else "If it is another package's, silence this with SILENCED_SYSTEM_CHECKS.",
             id="django_idempotency.W015",
@@ -91,7 +93,7 @@ def check_codecs(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Iter
     """E005: stored bodies can be written and read."""
     for problem in codecs.faults():
         yield Error(
-            f"Stored bodies can be neither written nor read: {problem}",
-            hint="Until then every request with a key is a 500, and no view runs.",
+            f"Stored bodies cannot be written, or not all of them can be read: {problem}",
+            hint="Until then each request that needs such a codec is a 500, and no view runs.",
             id="django_idempotency.E005",
         )

@@ -177,7 +177,7 @@ def check_accepting_views(
 
 def _has_door_above_login(callback: Any) -> bool:
     # wraps() copies a door's mark outwards: the innermost that has it is the door itself.
-    doors = [view for view in unwrapped(callback) if MARK in vars(view)]
+    doors = [view for view in unwrapped(callback) if MARK in getattr(view, "__dict__", {})]
     inside = getattr(doors[-1], "__wrapped__", None) if doors else None
     return hasattr(inside, "login_url")
 
@@ -200,7 +200,7 @@ def check_quotas(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Iter
 def check_logins(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Iterator[CheckMessage]:
     """W007: a caller who may not see a view gets no replay of its replies."""
     for callback in _views():
-        if hasattr(callback, "__dict__") and _has_door_above_login(callback):
+        if _has_door_above_login(callback):
             yield Warning(
                 f"@idempotent is above @login_required on {_name(callback)}.",
                 hint="Put it below: logins and permissions are checked before a reply is replayed.",

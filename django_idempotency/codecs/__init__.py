@@ -103,10 +103,14 @@ def faults() -> Iterator[str]:
     """What is wrong with the project's codecs and keys, as sentences."""
     try:
         configured()
+    except Exception as error:
+        yield f"IDEMPOTENCY_BODY_CODEC: {error}"
+        return
+    try:
         if conf.fernet_keys():
             _named("fernet")
     except Exception as error:
-        yield str(error)
+        yield f"IDEMPOTENCY_FERNET_KEYS: {error}"
 
 
 def forget_settings(**kwargs: Any) -> None:

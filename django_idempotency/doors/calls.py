@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Collection, Coroutine
 from typing import Any, TypeVar
 
 from asgiref.sync import sync_to_async
+from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
@@ -19,9 +20,9 @@ from ..engine.execution import aexecute, execute
 from ..exceptions import IdempotencyError
 from ..http.keys import Key, read_key
 from ..http.problems import IdempotencyAPIException, problem_response
-from ..http.requests import http_request, is_rest_framework
+from ..http.requests import http_request, is_rest_framework, state_of
 from ..operation import current_operation
-from ..policy import Policy
+from ..policy import Policy, differences
 
 T = TypeVar("T")
 Handler = Callable[..., HttpResponseBase]
@@ -33,10 +34,22 @@ logger = logging.getLogger("django_idempotency")
 _orphans: set[asyncio.Task[Any]] = set()
 
 
-def is_entered(request: Any) -> bool:
-    """Whether a door outside this one covers the request already."""
+def is_entered(request: Any, policy: Policy) -> bool:
+    """Whether a door outside this one covers the request already.
+
+    Raises ImproperlyConfigured if that door has not seen this one, and has other options.
+    """
     outer = current_operation()
-    return outer is not None and outer.request is http_request(request)
+    if outer is None or outer.request is not http_request(request):
+        return False
+    covering = state_of(request).policy
+    if covering is not None and (ignored := differences(policy, covering)):
+        raise ImproperlyConfigured(
+            f"The options {', '.join(ignored)} of an inner @idempotent would be ignored: a door"
+            " outside of it, which cannot see it, covers the request already. Let the decorators"
+            " between them use functools.wraps(), or put the options on the outer door."
+        )
+    return True
 
 
 def refuse(request: Any, error: IdempotencyError) -> HttpResponseBase:
@@ -50,6 +63,7 @@ def call(
     request: Any, policy: Policy, handler: Handler, apart: Collection[str]
 ) -> HttpResponseBase:
     """Call a handler in the way of the request's framework, at most once for its key."""
+    state_of(request).policy = policy
     if is_rest_framework(request):
         return _RestFrameworkCall(request, policy, handler).run(apart)
     return _call_plainly(request, policy, handler, apart)
@@ -61,6 +75,7 @@ async def acall(request: HttpRequest, policy: Policy, handler: AsyncHandler) -> 
     async def view() -> HttpResponseBase:
         return await sync_to_async(_rendered)(await handler())
 
+    state_of(request).policy = policy
     key = None
     try:
         key = await sync_to_async(_key_of)(request, policy)

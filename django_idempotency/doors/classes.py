@@ -7,7 +7,7 @@ callback are announced on the request, where the dispatch finds them.
 """
 
 import functools
-from collections.abc import Awaitable, Callable, Collection, Hashable
+from collections.abc import Awaitable, Callable, Collection, Hashable, Iterator
 from typing import Any, cast
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
@@ -31,6 +31,8 @@ from ..policy import Options, Policy
 from .calls import Handler, acall, call, is_entered, refuse
 from .marks import leave, mark_of, unwrapped
 from .policies import handler_of, policy_of
+
+_FRAMEWORKS = ("django.", "rest_framework.", "django_idempotency.")
 
 
 def refuse_atomic(view: Any, options: Options) -> None:
@@ -144,34 +146,37 @@ def dispatched(
         return dispatch()
     outer = [door for door in state.outer_doors if isinstance(view, door.cls)]
     apart = frozenset(apart_of(type(view).dispatch)).union(*(door.apart for door in outer))
-    covered = _replace_handler(view, request, outer, of_dispatch, apart)
-    if covered:
-        state.entered = view
-    if _is_async(cast(Hashable, type(view))):
+    method = request.method or ""
+    policy = policy_of(view, method, [door.options for door in outer], of_dispatch)
+    handler = handler_of(view, method)
+    is_async = _is_async(cast(Hashable, type(view)))
+    if is_async:
         refuse_atomic_requests(apart)
+    if policy is not None and handler is None and _answers_itself(cast(Hashable, type(view))):
+        state.entered = view
+        # The only place to stand: what authenticates in there comes after the claim.
+        if is_async:
+            return acall(request, policy, dispatch)
+        return cover(request, policy, dispatch, view, apart)
+    if policy is not None and handler is not None:
+        state.entered = view
+        _replace_handler(view, method, _covered(view, handler, policy, apart))
+    if is_async:
         return dispatch()
     # In a TestCase, REST framework's set_rollback() must find a transaction that is the request's.
-    with request_transactions(apart, joined_only=covered):
+    with request_transactions(apart, joined_only=state.entered is view):
         return dispatch()
 
 
-def _replace_handler(
-    view: Any,
-    request: HttpRequest,
-    outer: list[OuterDoor],
-    of_dispatch: Options | None,
-    apart: Collection[str],
-) -> bool:
-    """Replace the handler on the view instance by a covered one; False if this is not covered."""
-    method = request.method or ""
-    handler = handler_of(view, method)
-    if handler is None:
-        return False
-    policy = policy_of(view, method, [door.options for door in outer], of_dispatch)
-    if policy is None:
-        return False
-    setattr(view, method.lower(), _covered(view, handler, policy, apart))
-    return True
+def _replace_handler(view: Any, method: str, covered: Callable[..., Any]) -> None:
+    """The view instance has a covered handler; raises ImproperlyConfigured for a property."""
+    try:
+        setattr(view, method.lower(), covered)
+    except AttributeError as error:
+        raise ImproperlyConfigured(
+            f"{type(view).__qualname__}.{method.lower()} cannot be covered, because it cannot be"
+            " replaced on an instance: make it a method."
+        ) from error
 
 
 def _covered(view: Any, handler: Any, policy: Policy, apart: Collection[str]) -> Callable[..., Any]:
@@ -181,7 +186,7 @@ def _covered(view: Any, handler: Any, policy: Policy, apart: Collection[str]) ->
 
     def acovered(request: Any, *args: Any, **kwargs: Any) -> Awaitable[HttpResponseBase]:
         partial = functools.partial(handler, request, *args, **kwargs)
-        return partial() if is_entered(request) else acall(request, policy, partial)
+        return partial() if is_entered(request, policy) else acall(request, policy, partial)
 
     return acovered if _is_coroutine(getattr(handler, "__func__", handler)) else covered
 
@@ -195,14 +200,33 @@ def _is_coroutine(function: Callable[..., Any]) -> bool:
 @functools.cache
 def _is_async(cls: Hashable) -> bool:
     """Asked for each request; Django looks at every handler for the answer."""
-    return bool(getattr(cls, "view_is_async", False))
+    dispatches = (function for name, function in _answering(cls) if name == "dispatch")
+    return bool(getattr(cls, "view_is_async", False)) or any(map(iscoroutinefunction, dispatches))
+
+
+@functools.cache
+def _answers_itself(cls: Hashable) -> bool:
+    """Whether a class may answer a method without a handler; the frameworks' own answer 405."""
+    return any(
+        not getattr(function, "__module__", "").startswith(_FRAMEWORKS)
+        for _, function in _answering(cls)
+    )
+
+
+def _answering(cls: Any) -> Iterator[tuple[str, Any]]:
+    """What runs where a class has no handler, below all decorators."""
+    for base in cls.__mro__:
+        for name in ("dispatch", "http_method_not_allowed"):
+            if name in vars(base):
+                *_, function = unwrapped(vars(base)[name])
+                yield name, function
 
 
 def cover(
     request: Any, policy: Policy, handler: Handler, view: Any, apart: Collection[str]
 ) -> HttpResponseBase:
     """Cover one call; ``view`` is the function or the instance whose door this is."""
-    if is_entered(request):
+    if is_entered(request, policy):
         return handler()
     if not commits_last(database_of(request, policy)):
         _own_callback(request, view)

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.http import HttpRequest
 
-from ..policy import Options
+from ..policy import Options, Policy
 
 #: The form field that carries the key, unless the view names another.
 KEY_FIELD = "idempotency_key"
@@ -33,6 +33,8 @@ class RequestState:
     outer_doors: list[OuterDoor] = field(default_factory=list)
     #: The view instance whose handler is covered already.
     entered: object = None
+    #: The policy under which the request is covered.
+    policy: Policy | None = None
     #: The operation of Ninja's that has let the request pass its own checks.
     checked: object = None
     #: What a completer goes on with (``durable.envelopes.Resumption``); None for a client.

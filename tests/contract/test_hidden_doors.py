@@ -2,17 +2,22 @@
 
 import uuid
 from collections.abc import Callable
+from datetime import timedelta
 from types import ModuleType
 from typing import Any, cast
 
 import pytest
+from django.contrib.auth.models import User
+from django.core.exceptions import ImproperlyConfigured
+from django.http import HttpResponse
+from django.test import RequestFactory
 from django.urls import path
 from django.utils.decorators import method_decorator
 from django.views import View
 from pytest_django import Settings
 
 from django_idempotency.decorators import idempotent
-from django_idempotency.models import IdempotencyRecord
+from django_idempotency.models import IdempotencyRecord, Status
 from tests.app import effects
 from tests.app.models import Order
 from tests.app.views import kitchen
@@ -104,3 +109,48 @@ def test_methods_that_are_not_covered_keep_their_transactions_after_the_refusal(
         assert post(hidden, key).status_code == 503
         assert client.get(f"{hidden}?act=crash").status_code == 500
     assert not Order.objects.exists()
+
+
+def unseen(view: Any) -> Any:
+    """A decorator without ``functools.wraps``."""
+
+    def bare(request: Any, *args: Any, **kwargs: Any) -> Any:
+        return view(request, *args, **kwargs)
+
+    return bare
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"required": True},
+        {"scope": lambda request: "tenant"},
+        {"methods": ()},
+        {"fingerprint": lambda request: b""},
+        {"atomic": False},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_options_of_a_door_that_another_cannot_see_are_not_ignored(options: Any, key: str) -> None:
+    """They are refused in words, and nothing is left."""
+
+    def inner(request: Any) -> HttpResponse:
+        raise AssertionError("the view runs under other options than its own")
+
+    door = idempotent(unseen(idempotent(**options)(inner)))
+    request = RequestFactory().post("/", headers={"Idempotency-Key": key})
+    request.user = User.objects.create(username="alice")
+    with pytest.raises(ImproperlyConfigured, match=next(iter(options))):
+        door(request)
+    assert not IdempotencyRecord.objects.filter(status=Status.COMPLETED).exists()
+
+
+def test_bare_door_that_another_cannot_see_passes_the_request_through(key: str) -> None:
+    """It asks for nothing that the outer one does not give."""
+    door = idempotent(retention=timedelta(days=2))(
+        hidden(idempotent(lambda request: HttpResponse()))
+    )
+    request = RequestFactory().post("/", headers={"Idempotency-Key": key})
+    request.user = User.objects.create(username="alice")
+    assert door(request).status_code == 200
+    assert IdempotencyRecord.objects.get().status == Status.COMPLETED
