@@ -75,10 +75,6 @@ def _pause(duration: timedelta) -> None:
         time.sleep(duration.total_seconds())
 
 
-def _since(began: float) -> timedelta:
-    return timedelta(seconds=time.monotonic() - began)
-
-
 def _batches(store: Upkeep, sweep: Sweep) -> Iterator[Swept]:
     # Each batch begins where the last one ended: a scan from the beginning would meet the index
     # entries of all rows deleted so far, until the database removes them.
@@ -101,7 +97,8 @@ def _batches(store: Upkeep, sweep: Sweep) -> Iterator[Swept]:
         if deleted < most:
             low = edge
         if low is not None:
-            _pause(_since(began) * _SHARE_OF_PAUSE if sweep.sleep is None else sweep.sleep)
+            share = timedelta(seconds=(time.monotonic() - began) * _SHARE_OF_PAUSE)
+            _pause(share if sweep.sleep is None else sweep.sleep)
 
 
 def clean_up_as_task(using: str, batch_size: int, limit: int | None) -> int:

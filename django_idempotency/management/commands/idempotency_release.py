@@ -41,7 +41,7 @@ class Command(RecordsCommand):
         if done is Released.DONE and options["dry_run"]:
             text = "Its owner seems dead: it would be released."
         else:
-            text = str(done.reason)
+            text = str(done.label)
         failed = done is not Released.DONE
         if options["format"] == "json" or not failed:
             self.answer(text, options, result=done.value, reason=text, dry_run=options["dry_run"])
