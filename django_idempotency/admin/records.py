@@ -20,7 +20,7 @@ from django.utils.translation import gettext_lazy as _
 
 from ..models import IdempotencyRecord, RecordQuerySet, Status, UtcNow
 from ..storage.values import StoredResponse
-from .actions import DELETE, EXPIRE, FROM_RECORD, RELEASE, RecordAction, carry_out
+from .actions import DELETE, EXPIRE, FROM_RECORD, RELEASE, RecordAction
 from .bodies import body_of
 from .decisions import DecisionsAdmin
 from .filters import LOOKUPS, UNTIL, ExpiryFilter, StandingFilter, moment_in
@@ -108,7 +108,8 @@ class IdempotencyRecordAdmin(DecisionsAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[IdempotencyRecord]:
         """All records from the database that writes them, without their stored responses."""
-        records = super().get_queryset(request).using(router.db_for_write(self.model))
+        records: RecordQuerySet = super().get_queryset(request)
+        records = records.using(router.db_for_write(self.model))
         heavy = ("response_body", "response_headers", "envelope__request")
         light = records.select_related("envelope").defer(*heavy)
         return light.annotate(now=UtcNow(), body_size=Length("response_body"))
@@ -144,18 +145,18 @@ class IdempotencyRecordAdmin(DecisionsAdmin):
     @admin.action(description=_("Expire: the next request runs anew"), permissions=["expire"])
     def expire(self, request: HttpRequest, records: RecordQuerySet) -> HttpResponse | None:
         """Expire the finished records; those in progress stay as they are."""
-        return carry_out(self, request, records, EXPIRE)
+        return self.carry_out(request, records, EXPIRE)
 
     @admin.action(description=_("Release: free a stuck key"), permissions=["release"])
     def release(self, request: HttpRequest, records: RecordQuerySet) -> HttpResponse | None:
         """Free the keys whose owners are dead; live owners keep their keys."""
-        return carry_out(self, request, records, RELEASE)
+        return self.carry_out(request, records, RELEASE)
 
     # Django's own action of this name would delete live records.
     @admin.action(description=_("Delete: expired records only"), permissions=["delete"])
     def delete_selected(self, request: HttpRequest, records: RecordQuerySet) -> HttpResponse | None:
         """Delete the expired records; the others stay."""
-        return carry_out(self, request, records, DELETE)
+        return self.carry_out(request, records, DELETE)
 
     def delete_view(
         self, request: HttpRequest, object_id: str, extra_context: Any = None
