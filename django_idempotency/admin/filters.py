@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.conf import settings
 from django.contrib import admin
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.views.main import ChangeList
@@ -15,6 +16,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 from ..models import RecordQuerySet
+from .standing import local
 
 FROM, UNTIL = "expires_from", "expires_until"
 #: Every other lookup in a URL is refused: a condition on a body would reveal what is in it.
@@ -67,11 +69,7 @@ def moment(text: str) -> datetime:
         found = datetime(day.year, day.month, day.day)
     if found is None:
         raise ValueError(text)
-    return timezone.make_aware(found) if timezone.is_naive(found) and _is_zoned() else found
-
-
-def _is_zoned() -> bool:
-    return timezone.is_aware(timezone.now())
+    return timezone.make_aware(found) if timezone.is_naive(found) and settings.USE_TZ else found
 
 
 def moment_in(parameters: Mapping[str, Any], name: str) -> datetime | None:
@@ -133,7 +131,4 @@ class ExpiryFilter(admin.ListFilter):
     def _shown(self, name: str) -> str:
         """The bound as the value of an ``<input type="datetime-local">``."""
         when = moment_in(self.used_parameters, name)
-        if when is None:
-            return ""
-        local = timezone.localtime(when) if timezone.is_aware(when) else when
-        return local.strftime("%Y-%m-%dT%H:%M")
+        return local(when).strftime("%Y-%m-%dT%H:%M") if when else ""

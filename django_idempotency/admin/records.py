@@ -108,7 +108,7 @@ class IdempotencyRecordAdmin(DecisionsAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[IdempotencyRecord]:
         """All records from the database that writes them, without their stored responses."""
-        records: RecordQuerySet = super().get_queryset(request)
+        records: QuerySet[IdempotencyRecord] = super().get_queryset(request)
         records = records.using(router.db_for_write(self.model))
         heavy = ("response_body", "response_headers", "envelope__request")
         light = records.select_related("envelope").defer(*heavy)

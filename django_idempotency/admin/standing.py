@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.conf import settings
 from django.utils import formats, timezone
 from django.utils.functional import Promise
 from django.utils.timesince import timesince
@@ -106,7 +107,11 @@ def distance(when: datetime, now: datetime) -> str:
     return str(_("%(time)s ago") % {"time": duration(when, now)})
 
 
+def local(when: datetime) -> datetime:
+    """A moment in the reader's time zone, where the project has time zones."""
+    return timezone.localtime(when) if settings.USE_TZ else when
+
+
 def written(when: datetime) -> str:
     """A moment in the reader's time zone and in the format of the reader's language."""
-    local = timezone.localtime(when) if timezone.is_aware(when) else when
-    return formats.date_format(local, "DATETIME_FORMAT")
+    return formats.date_format(local(when), "DATETIME_FORMAT")
