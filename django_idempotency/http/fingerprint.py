@@ -163,14 +163,13 @@ def _body_parts(request: Any, leave_out: frozenset[str]) -> Iterator[bytes]:
     rest_framework = is_rest_framework(request)
     if is_form(request):
         yield from _form_parts(request, leave_out)
-        return
-    if rest_framework and _is_consumed(plain):
+    elif rest_framework and _is_consumed(plain):
         yield b"data"
         yield json.dumps(request.data, sort_keys=True, default=str).encode()
-        return
-    yield from _raw_parts(plain)
-    if rest_framework:
-        parse(request)
+    else:
+        yield from _raw_parts(plain)
+        if rest_framework:
+            parse(request)
 
 
 def _is_cut(request: Any) -> bool:
@@ -208,14 +207,11 @@ def fingerprint_of(request: HttpRequest, policy: Policy) -> bytes:
     Raises what parsing an invalid form raises (it becomes a 400 in Django, 400 or 415 in REST
     framework), and BadRequest for a body shorter than its Content-Length.
     """
-    digest = _fingerprint_of(request, policy)
+    if policy.fingerprint is not None:
+        made = digest((b"custom", policy.fingerprint(request)))
+    else:
+        leave_out = frozenset(("csrfmiddlewaretoken", policy.field or "csrfmiddlewaretoken"))
+        made = digest((*head_of(request), *_body_parts(request, leave_out)))
     if _is_cut(http_request(request)):
         raise BadRequest(_CUT)
-    return digest
-
-
-def _fingerprint_of(request: HttpRequest, policy: Policy) -> bytes:
-    if policy.fingerprint is not None:
-        return digest((b"custom", policy.fingerprint(request)))
-    leave_out = frozenset(("csrfmiddlewaretoken", policy.field or "csrfmiddlewaretoken"))
-    return digest((*head_of(request), *_body_parts(request, leave_out)))
+    return made

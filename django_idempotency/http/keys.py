@@ -7,6 +7,7 @@ import functools
 import hashlib
 import re
 import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -61,11 +62,6 @@ def parse_header(header: str) -> str:
     return _visible(text)
 
 
-def _from_callable(request: HttpRequest, policy: Policy) -> Key | None:
-    value = policy.get_key(request) if policy.get_key else None
-    return None if value is None else Key(_visible(value))
-
-
 def _from_field(request: HttpRequest, field: str) -> Key | None:
     fields = form_fields(request)
     value = fields.get(field) if hasattr(fields, "get") else None
@@ -78,9 +74,14 @@ def _place_of(header: str) -> str:
     return "HTTP_" + header.upper().replace("-", "_")
 
 
-def _from_headers(request: HttpRequest, names: tuple[str, ...]) -> Key | None:
+def _sent(request: HttpRequest, names: Iterable[str]) -> tuple[tuple[str, str], ...]:
+    """Those of the headers that the request has, with their values."""
     meta = http_request(request).META
-    sent = tuple((name, meta[at]) for name in names if (at := _place_of(name)) in meta)
+    return tuple((name, meta[at]) for name in names if (at := _place_of(name)) in meta)
+
+
+def _from_headers(request: HttpRequest, names: tuple[str, ...]) -> Key | None:
+    sent = _sent(request, names)
     keys = {parse_header(line) for name, line in sent}
     if len(keys) > 1:
         raise KeyInvalidError(_("The headers carry different idempotency keys."))
@@ -89,7 +90,8 @@ def _from_headers(request: HttpRequest, names: tuple[str, ...]) -> Key | None:
 
 def _sent_key(request: HttpRequest, policy: Policy) -> Key | None:
     if policy.get_key is not None:
-        return _from_callable(request, policy)
+        value = policy.get_key(request)
+        return None if value is None else Key(_visible(value))
     key = _from_headers(request, policy.headers)
     return _from_field(request, policy.field) if key is None and policy.field else key
 
@@ -123,15 +125,10 @@ def _of_user(request: HttpRequest) -> str | None:
 
 
 def _of_credential(request: HttpRequest) -> str | None:
-    meta = http_request(request).META
-    sent = [
-        f"{name}:{meta[at]}"
-        for name in conf.credential_headers()
-        if (at := _place_of(name)) in meta
-    ]
-    if not sent:
+    lines = [f"{name}:{value}" for name, value in _sent(request, conf.credential_headers())]
+    if not lines:
         return None
-    return "credential:" + hashlib.sha256("\n".join(sent).encode()).hexdigest()
+    return "credential:" + hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def _of_anyone(key: str) -> str:

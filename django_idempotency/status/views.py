@@ -32,20 +32,29 @@ class OwnOperation:
         return found(request, record_id, resolve({"scope": scope} if scope else {}), self.using)
 
 
-class OperationView(OwnOperation, View):
+class ShowsState(OwnOperation):
     """``GET`` returns the state of an operation, its steps, and the address of its response."""
 
     def get(self, request: HttpRequest, record_id: uuid.UUID, **kwargs: Any) -> HttpResponseBase:
-        """The state as JSON."""
         return described(*self.own(request, record_id))
 
 
-class OperationResponseView(OwnOperation, View):
+class ShowsResponse(OwnOperation):
     """``GET`` returns the response of an operation, byte for byte; 404 until there is one."""
 
     def get(self, request: HttpRequest, record_id: uuid.UUID, **kwargs: Any) -> HttpResponseBase:
-        """The saved response, marked as a replay."""
         try:
             return response_of(*self.own(request, record_id))
         except IdempotencyError as error:
-            return problem_response(request, error, is_form=False)
+            return self.refused(request, error)
+
+    def refused(self, request: HttpRequest, error: IdempotencyError) -> HttpResponseBase:
+        return problem_response(request, error, is_form=False)
+
+
+class OperationView(ShowsState, View):
+    """The state of an operation."""
+
+
+class OperationResponseView(ShowsResponse, View):
+    """The response of an operation."""
