@@ -76,34 +76,28 @@ class IdempotencyRecordAdmin(DecisionsAdmin):
 
     @admin.display(description=_("scope"))
     def short_scope(self, record: IdempotencyRecord) -> str:
-        """The beginning of the scope, which may be as long."""
         return _short(record.scope, _SHORT_SCOPE)
 
     @admin.display(description=_("request"))
     def request_line(self, record: IdempotencyRecord) -> str:
-        """Method and path in one column."""
         return format_html("{} {}", record.method, _short(record.path, _SHORT_PATH))
 
     @admin.display(description=_("status"))
     def status_and_age(self, record: IdempotencyRecord) -> str:
-        """The status as a coloured label, and since when the record has it."""
         return render_to_string(_STATUS_TEMPLATE, {"standing": standing(record)})
 
     @admin.display(description=_("size"))
     def size(self, record: Any) -> str | Promise:
-        """The size of the stored body."""
         if record.body_size is not None:
             return filesizeformat(record.body_size)
         return _("omitted") if record.status == Status.COMPLETED else "-"
 
     @admin.display(description=_("created"))
     def created(self, record: IdempotencyRecord) -> str:
-        """How long ago the record was made; the tooltip has the exact time."""
         return _distant(record.created_at, record)
 
     @admin.display(description=_("expires"))
     def expires(self, record: IdempotencyRecord) -> str:
-        """How long until the record expires, or how long ago it expired."""
         return _distant(record.expires_at, record)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[IdempotencyRecord]:

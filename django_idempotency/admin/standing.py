@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 from django.conf import settings
 from django.utils import formats, timezone
@@ -35,11 +34,6 @@ class Standing:
     now: datetime
 
     @property
-    def label(self) -> Text:
-        """The status in words."""
-        return self.status.label
-
-    @property
     def marks(self) -> list[tuple[str, Text]]:
         """Both marks, those that are not empty, each with its words."""
         return [(mark, _MARKS[mark]) for mark in (self.mark, self.completion) if mark]
@@ -57,15 +51,12 @@ class Standing:
 
 def clock(record: IdempotencyRecord) -> datetime:
     """The database's time when the record was read."""
-    annotated: Any = record
-    now: datetime = annotated.now
-    return now
+    return record.now  # type: ignore[attr-defined,no-any-return]
 
 
 def envelope_of(record: IdempotencyRecord) -> IdempotencyEnvelope | None:
     """The stored request of a record, if it has one."""
-    envelope: IdempotencyEnvelope | None = getattr(record, "envelope", None)
-    return envelope
+    return getattr(record, "envelope", None)
 
 
 def _mark(record: IdempotencyRecord, now: datetime) -> str:

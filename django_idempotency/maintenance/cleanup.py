@@ -43,11 +43,8 @@ class Swept:
     A record is ``abandoned`` when its lease is over, and its retention would be.
     """
 
-    deleted: int = 0
-    abandoned: int = 0
-
-    def __add__(self, other: "Swept") -> "Swept":
-        return Swept(self.deleted + other.deleted, self.abandoned + other.abandoned)
+    deleted: int
+    abandoned: int
 
 
 #: The figures look back one week.
@@ -63,11 +60,12 @@ def clean_up(
     are those that expire meanwhile. ``progress`` gets the number of records of each batch.
     """
     store.purge_counts(COUNTS_KEPT)
-    swept = Swept()
+    deleted = abandoned = 0
     for batch in _batches(store, sweep):
         progress(batch.deleted)
-        swept += batch
-    return swept
+        deleted += batch.deleted
+        abandoned += batch.abandoned
+    return Swept(deleted, abandoned)
 
 
 def _pause(duration: timedelta) -> None:

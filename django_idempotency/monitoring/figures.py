@@ -64,7 +64,6 @@ class Figures:
     the :data:`LARGE` records that expire first were counted.
     """
 
-    using: str
     in_progress: int
     completed: int
     released: int
@@ -75,11 +74,6 @@ class Figures:
     table_bytes: int | None
     events: dict[str, EventCounts]
     estimates: tuple[str, ...] = ()
-
-    @property
-    def total(self) -> int:
-        """All records."""
-        return self.in_progress + self.completed + self.released
 
 
 def figures(alias: str, *, exact: bool = False) -> Figures:
@@ -92,9 +86,7 @@ def figures(alias: str, *, exact: bool = False) -> Figures:
     records = IdempotencyRecord.objects.using(alias)
     estimate = {} if exact else _estimate(alias, dialect)
     counted = _bounded(records, estimate) if estimate else _exact(records)
-    return Figures(
-        using=alias, table_bytes=_table_bytes(alias, dialect), events=_events(alias), **counted
-    )
+    return Figures(table_bytes=_table_bytes(alias, dialect), events=_events(alias), **counted)
 
 
 def _exact(records: RecordQuerySet) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
+from django.urls import URLPattern, path
 from django.views.generic import View
 
 from ..exceptions import IdempotencyError
@@ -50,6 +51,15 @@ class ShowsResponse(OwnOperation):
 
     def refused(self, request: HttpRequest, error: IdempotencyError) -> HttpResponseBase:
         return problem_response(request, error, is_form=False)
+
+
+def pages(state: type[View], response: type[View]) -> list[URLPattern]:
+    """The URLs of the two views, under the names that are reversed for replies."""
+    operation = "operations/<uuid:record_id>/"
+    return [
+        path(operation, state.as_view(), name="operation"),
+        path(f"{operation}response/", response.as_view(), name="operation-response"),
+    ]
 
 
 class OperationView(ShowsState, View):

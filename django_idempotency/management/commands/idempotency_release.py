@@ -35,7 +35,6 @@ class Command(RecordsCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Release the record, or say why not."""
         record = record_id(options["scope"], options["key"])
         done = release(Upkeep(options["database"]), record, dry_run=options["dry_run"])
         if done is Released.DONE and options["dry_run"]:
