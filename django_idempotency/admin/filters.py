@@ -8,7 +8,7 @@ from django.conf import settings
 from django.contrib import admin
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.views.main import ChangeList
-from django.db.models import Model, QuerySet
+from django.db.models import Model, Q, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.dateparse import parse_date, parse_datetime
@@ -33,13 +33,13 @@ _RANGES: tuple[tuple[str | Promise, timedelta | None, timedelta | None], ...] = 
 )
 
 
-_STANDINGS: dict[str, Callable[[RecordQuerySet], RecordQuerySet]] = {
-    "stale": RecordQuerySet.stale,
-    "expired": RecordQuerySet.expired,
-    "pending": lambda records: records.filter(envelope__due_at__isnull=False),
-    "given-up": lambda records: records.filter(
-        envelope__isnull=False, envelope__due_at__isnull=True
-    ),
+_PENDING = Q(envelope__due_at__isnull=False)
+_GIVEN_UP = Q(envelope__isnull=False, envelope__due_at__isnull=True)
+_STANDINGS: dict[str, tuple[str | Promise, Callable[[RecordQuerySet], RecordQuerySet]]] = {
+    "stale": (_("Stale: in progress beyond its lease"), RecordQuerySet.stale),
+    "expired": (_("Expired: answers no more"), RecordQuerySet.expired),
+    "pending": (_("Pending: a completer finishes it"), lambda found: found.filter(_PENDING)),
+    "given-up": (_("Given up: a person has to look"), lambda found: found.filter(_GIVEN_UP)),
 }
 
 
@@ -50,16 +50,11 @@ class StandingFilter(admin.SimpleListFilter):
     parameter_name = "standing"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        return [
-            ("stale", _("Stale: in progress beyond its lease")),
-            ("expired", _("Expired: answers no more")),
-            ("pending", _("Pending: a completer finishes it")),
-            ("given-up", _("Given up: a person has to look")),
-        ]
+        return [(name, title) for name, (title, _narrow) in _STANDINGS.items()]
 
     def queryset(self, request: HttpRequest, queryset: Any) -> Any:
-        narrow = _STANDINGS.get(self.value() or "")
-        return narrow(queryset) if narrow else queryset
+        _title, narrow = _STANDINGS.get(self.value() or "", ("", lambda found: found))
+        return narrow(queryset)
 
 
 def moment(text: str) -> datetime:

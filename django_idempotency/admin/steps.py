@@ -43,7 +43,6 @@ class ShownStep:
 
     @property
     def runs(self) -> str:
-        """How often it was run."""
         return ngettext("%d run", "%d runs", self.row.attempt) % self.row.attempt
 
     @property

@@ -51,7 +51,6 @@ _RETRY_AFTER: Schema = {
     "description": "After so many seconds the same request may be sent again, with the same key.",
     "schema": {"type": "integer", "minimum": 0},
 }
-
 _LOCATION: Schema = {
     "description": "Where to ask for the operation's state and, in the end, its response.",
     "schema": {"type": "string", "format": "uri-reference"},

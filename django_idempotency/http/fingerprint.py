@@ -75,19 +75,18 @@ def canonical_json(body: bytes) -> bytes | None:
         return None
 
 
-def _spooled_digest(request: HttpRequest) -> bytes:
+def _spooled_digest(request: Any) -> bytes:
     """The digest of a body that is too large for memory; the view can still read the body."""
     sha = hashlib.sha256()
     spool = tempfile.SpooledTemporaryFile(max_size=settings.FILE_UPLOAD_MAX_MEMORY_SIZE)  # noqa: SIM115
     while chunk := request.read(_CHUNK_BYTES):
         sha.update(chunk)
         spool.write(chunk)
-    put_back: Any = request
-    if _is_cut(put_back):
+    if _is_cut(request):
         raise BadRequest(_CUT)
     spool.seek(0)
-    put_back._stream = spool
-    put_back._read_started = False
+    request._stream = spool
+    request._read_started = False
     return sha.digest()
 
 
