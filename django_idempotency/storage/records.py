@@ -17,7 +17,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ..models import Status
 from .dialects import Dialect, dialect_of
-from .statements import Texts
+from .statements import Texts, Words
 from .values import Found, Inserted, Intent, StoredResponse, Terms, inserted
 
 
@@ -29,10 +29,11 @@ _NOTHING = nullcontext()
 
 
 @cache
-def _texts(alias: str) -> tuple[Dialect, Texts]:
+def texts_of(kind: type[Words], alias: str) -> tuple[Dialect, Any]:
+    """The dialect of a database alias, and its statements of this kind, which are built once."""
     connection = connections[alias]
     dialect = dialect_of(connection)
-    return dialect, Texts(dialect, connection.ops.quote_name)
+    return dialect, kind(dialect, connection.ops.quote_name)
 
 
 class Store:
@@ -40,7 +41,8 @@ class Store:
 
     def __init__(self, alias: str) -> None:
         self.alias = alias
-        self.dialect, self._texts = _texts(alias)
+        self.dialect, texts = texts_of(Texts, alias)
+        self._texts: Texts = texts
 
     @property
     def connection(self) -> BaseDatabaseWrapper:
