@@ -536,7 +536,7 @@ MUTANTS = (
         (
             (
                 "engine/attempts",
-                "        if self.policy.keeps_request:\n            self.claim.wipe()\n",
+                "        if self.policy.keeps_request:\n            self.claim.delete_envelope()\n",
                 "",
             ),
         ),
