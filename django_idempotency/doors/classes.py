@@ -183,16 +183,10 @@ def _covered(view: Any, handler: Any, policy: Policy, apart: Collection[str]) ->
         partial = functools.partial(handler, request, *args, **kwargs)
         return partial() if is_entered(request) else acall(request, policy, partial)
 
-    return acovered if _is_coroutine(getattr(handler, "__func__", handler)) else covered
+    return acovered if iscoroutinefunction(handler) else covered
 
 
 @functools.lru_cache(1024)
-def _is_coroutine(function: Callable[..., Any]) -> bool:
-    """Asked for each request; the answer takes time and stays the same."""
-    return bool(iscoroutinefunction(function))
-
-
-@functools.cache
 def _is_async(cls: Hashable) -> bool:
     """Asked for each request; Django looks at every handler for the answer."""
     return bool(getattr(cls, "view_is_async", False))
