@@ -36,6 +36,7 @@ from ..exceptions import (
 from ..models import StepKind, StepStatus
 from ..storage.records import RowLockedError
 from ..storage.steps import Entry
+from ..storage.transactions import own_blocks
 from ..storage.values import Intent
 from .checkpoints import Checkpoints
 from .definitions import (
@@ -194,8 +195,7 @@ class Steps:
         return result
 
     def _refuse_transaction(self, step: Definition) -> None:
-        blocks = connections[self._using].atomic_blocks
-        if not all(getattr(block, "_from_testcase", False) for block in blocks):
+        if own_blocks(connections[self._using]):
             raise transaction.TransactionManagementError(
                 f"call {step.name!r} must not be made inside a transaction, which would stay open"
                 " as long as it takes: protect the view with atomic=False"

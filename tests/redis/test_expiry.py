@@ -160,7 +160,7 @@ def test_expiry_that_has_returned_is_the_last_word(redis: Any, dawdling: list[bo
 
 def _unmarked(self: Replays, intent: Intent, marker: Any, entry: Any) -> StoredResponse | None:
     """The response in an entry, whatever its marker."""
-    content = entries.unseal(_names(self._using, intent.id)[1], entry) if entry else None
+    content = entries.unseal(_names(self.using, intent.id)[1], entry) if entry else None
     return entries.unpacked_entry(content, content[:16], intent) if content else None
 
 
