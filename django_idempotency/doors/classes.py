@@ -78,7 +78,7 @@ def cover_dispatch(cls: type[Any]) -> None:
     before the handler. If the class has the mixin and a ``dispatch`` of its own, that would run
     outside of the mixin's, without the transaction that ATOMIC_REQUESTS promises for all of it.
     """
-    if _has_covering_dispatch(cls):
+    if mark_of(cls).dispatch in unwrapped(cls.dispatch):
         return
     own = vars(cls).get("dispatch")
 
@@ -91,11 +91,6 @@ def cover_dispatch(cls: type[Any]) -> None:
     own_transactions(dispatch)
     cls.dispatch = dispatch
     leave(cls, dispatch=dispatch)
-
-
-def _has_covering_dispatch(cls: type[Any]) -> bool:
-    covering = mark_of(cls).dispatch
-    return covering is not None and any(each is covering for each in unwrapped(cls.dispatch))
 
 
 def _cover_subclasses(cls: type[Any]) -> None:

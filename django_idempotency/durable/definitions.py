@@ -30,10 +30,7 @@ class RetryPolicy(Protocol):
     """How often a call is tried in one request: :class:`django_idempotency.retry.Retry`."""
 
     def run(self, function: Callable[[], Any], /, never: Errors) -> Any:
-        """What ``function`` returns in the end; raises RetriesExhaustedError when it never does.
-
-        An exception of ``never`` is raised at once.
-        """
+        """What ``function`` returns; raises RetriesExhaustedError, and any of ``never`` at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,13 +12,10 @@ from enum import Enum, auto
 from ..exceptions import AttemptsExhaustedError, TransitionError
 from ..models import Status
 from ..policy import Policy
-from ..storage.records import Store
+from ..storage.records import PROBER_SECONDS, Store
 from ..storage.values import Found, Inserted, Intent, StoredResponse, Terms
 from .quota import place
 from .rules import Origin, Running, TakeOver, begin, decide
-
-# A prober holds the row for one statement; an owner that meets one waits this long for it.
-_PROBER_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +47,7 @@ class Claim:
         """
         if not self.is_locked:
             return
-        wait = _PROBER_SECONDS if patiently else None
+        wait = PROBER_SECONDS if patiently else None
         if not self.store.lock(self.id, self.terms.token, wait=wait):
             raise TransitionError("taken over before the view began")
 

@@ -66,10 +66,7 @@ class Parts(Protocol):
 
 
 def begin(intent: Intent) -> TakeOver:
-    """The plan where there is no record.
-
-    Raises KeyErasedError for a completer: the operation it wants to finish was deleted.
-    """
+    """The plan without a record; raises KeyErasedError for a completer: its operation is gone."""
     if intent.is_resumed:
         raise KeyErasedError
     return TakeOver(1, Origin.NOTHING)
