@@ -125,11 +125,6 @@ def result_to_json(name: str, result: Any) -> bytes:
     return text.encode()
 
 
-def result_from_json(text: bytes) -> Any:
-    """The result of that JSON."""
-    return json.loads(text)
-
-
 def result_of(output: bytes | None, codec: str) -> Any:
     """The result of a recorded step; raises UndecodableError."""
-    return None if output is None else result_from_json(decode(output, codec))
+    return None if output is None else json.loads(decode(output, codec))

@@ -9,6 +9,7 @@ What is guaranteed, sentence by sentence:
 """
 
 import hashlib
+import json
 import logging
 import time
 import uuid
@@ -43,7 +44,6 @@ from .definitions import (
     Definition,
     Function,
     digest_of,
-    result_from_json,
     result_of,
     result_to_json,
 )
@@ -102,7 +102,7 @@ class _Run:
         """What to record of the finished step, and its result as later attempts will read it."""
         text = result_to_json(self.step.name, result)
         output, codec = encode(text)
-        return self.entry(StepStatus.COMPLETED, output=output, codec=codec), result_from_json(text)
+        return self.entry(StepStatus.COMPLETED, output=output, codec=codec), json.loads(text)
 
 
 def downstream_key(intent: Intent, name: str) -> str:

@@ -59,9 +59,8 @@ class Place:
 def place(scope: str, policy: Policy, *, is_new: bool = True) -> Iterator[Place]:
     """Room for one more key of this caller, which a key that is not new does not take.
 
-    The cache gives each number to one request only, so no more than the limit get through; a
-    request that is refused counts for a moment, and may make another one be refused. Raises
-    QuotaExceededError.
+    The cache gives each number to one request only, so no more than the limit get through. A
+    request that is refused counts for a moment. Raises QuotaExceededError.
     """
     room, limit = Place(), policy.max_keys_per_scope
     if limit is None or not is_new:

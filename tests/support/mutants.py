@@ -416,7 +416,7 @@ MUTANTS = (
     ),
     Mutant(
         "first-result-as-it-was-returned",
-        (("durable/steps", "result_from_json(text)", "result"),),
+        (("durable/steps", "json.loads(text)", "result"),),
         ("tests/unit/durable/test_definitions.py",),
     ),
     Mutant(
