@@ -1,9 +1,9 @@
-"""Runs the measurements one after the other, and draws what they found.
+"""Runs the sections one after the other, and draws what they found.
 
 ``python -m benchmarks`` runs all of them, ``python -m benchmarks views flushes`` some, with
 arguments for them after ``--``. What each one prints stays in ``docs/measured``. ``--quick`` only
-proves that they run: its figures mean nothing, and go to ``.bench/quick``. A measurement that
-cannot run here is left out, loudly.
+proves that they run: its figures mean nothing, and go to ``.bench/quick``. A section that cannot
+run here is left out, and the summary says so.
 """
 
 import argparse
@@ -16,31 +16,28 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import wrk
-from benchmarks.figures import FOLDER_VARIABLE, MEASURED
+from benchmarks.harness import FOLDER_VARIABLE, MEASURED
 from tests.support.servers import UNAVAILABLE, MariaDB, PostgreSQL, ServerUnavailableError, Valkey
 
 ROOT = Path(__file__).parent.parent
 QUICK = ROOT / ".bench" / "quick"
-#: The measurements, and arguments with which they are over soon.
+#: The sections, and arguments with which they are over soon.
 SECTIONS: Mapping[str, str] = {
     "views": "--rounds 3",
     "load": "--slices 3 --seconds 1 --connections 8",
     "storm": "--requests 500 --seconds 2",
     "flushes": "--rounds 20",
-    "scale": "--rows 1000 10000 --rounds 20 --cycles 3 --keys 200",
-    "shards": "--rounds 20",
-    "replays": "--rounds 50",
+    "scale": "--rows 1000 10000 --rounds 20",
     "cleanup": "--rows 20000 --expired 10000 --seconds 3",
+    "replays": "--rounds 50",
     "races": "--racers 16 --keys 50",
-    "admin": "--rows 20000 --rounds 3",
-    "profile": "--requests 50",
 }
 PLOTS = "plots"
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """What became of a measurement."""
+    """What became of a section."""
 
     name: str
     status: int
@@ -56,18 +53,18 @@ class Ended:
 
 
 def run(name: str, arguments: Sequence[str], folder: Path) -> Ended:
-    """Run one, pass on what it prints, and keep it in the folder unless it was left out."""
+    """Run one, and keep in the folder what it prints unless it was left out."""
     print(f"\n=== {name} ===", flush=True)
     began = time.monotonic()
-    status, output = stream(name, arguments, folder)
+    status, output = _run(name, arguments, folder)
     if status != UNAVAILABLE and name != PLOTS:
         told = f"$ make bench ONLY={name}" + (f' ARGS="{" ".join(arguments)}"' * bool(arguments))
         (folder / f"{name}.txt").write_text(f"{told}\n{output}")
     return Ended(name, status, time.monotonic() - began)
 
 
-def stream(name: str, arguments: Sequence[str], folder: Path) -> tuple[int, str]:
-    """Run one and pass on what it prints; its status, and what it was."""
+def _run(name: str, arguments: Sequence[str], folder: Path) -> tuple[int, str]:
+    """Run one and pass on what it prints; its status, and all that it printed."""
     output = ""
     with subprocess.Popen(
         [sys.executable, "-m", f"benchmarks.{name}", *arguments],
@@ -85,30 +82,15 @@ def stream(name: str, arguments: Sequence[str], folder: Path) -> tuple[int, str]
 
 def missing() -> Iterator[str]:
     """What is not installed here, and how to get it."""
-    for needed in (wrk.program, MariaDB().find, PostgreSQL().find, Valkey().find):
+    for find in (wrk.program, MariaDB().find, PostgreSQL().find, Valkey().find):
         try:
-            needed()
+            find()
         except ServerUnavailableError as error:
             yield f"MISSING: {error}"
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Run those that were asked for; 1 if any of them failed."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="only prove that they run")
-    parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(SECTIONS))
-    own, rest = split(arguments)
-    options = parser.parse_args(own)
-    unknown = set(options.sections) - set(SECTIONS)
-    if unknown:
-        parser.error(f"there is no {', '.join(sorted(unknown))}; there are {', '.join(SECTIONS)}")
-    ended = list(run_all(options.sections or list(SECTIONS), rest, quick=options.quick))
-    print("\n=== summary ===", *ended, *missing(), sep="\n", flush=True)
-    return int(any(each.verdict == "FAILED" for each in ended))
-
-
 def run_all(names: Sequence[str], arguments: Sequence[str], *, quick: bool) -> Iterator[Ended]:
-    """The measurements, then the plots."""
+    """The sections, then the plots."""
     folder = QUICK if quick else MEASURED
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
@@ -117,10 +99,20 @@ def run_all(names: Sequence[str], arguments: Sequence[str], *, quick: bool) -> I
     yield run(PLOTS, ["--images", str(QUICK)] if quick else [], folder)
 
 
-def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The arguments before and after ``--``."""
-    position = arguments.index("--") if "--" in arguments else len(arguments)
-    return list(arguments[:position]), list(arguments[position + 1 :])
+def main(arguments: Sequence[str]) -> int:
+    """Run the sections that are asked for; 1 if any of them failed."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="only prove that they run")
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(SECTIONS))
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    options = parser.parse_args(arguments[:end])
+    unknown = set(options.sections) - set(SECTIONS)
+    if unknown:
+        parser.error(f"there is no {', '.join(sorted(unknown))}; there are {', '.join(SECTIONS)}")
+    names = options.sections or list(SECTIONS)
+    ended = list(run_all(names, arguments[end + 1 :], quick=options.quick))
+    print("\n=== summary ===", *ended, *missing(), sep="\n", flush=True)
+    return int(any(each.verdict == "FAILED" for each in ended))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Sends requests to the site of this process: through Django's WSGI handler, without a socket."""
+"""Sends requests to the site of this process through Django's WSGI handler, without a socket."""
 
 import threading
 import time
@@ -7,7 +7,8 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib import import_module
 from io import BytesIO
-from typing import Any, Protocol
+from typing import Any
+from wsgiref.util import setup_testing_defaults
 
 from django.conf import settings
 from django.core.cache import caches
@@ -17,7 +18,7 @@ from django.test.utils import CaptureQueriesContext
 
 from benchmarks.sites.orders import request
 from benchmarks.sites.orders.models import Order
-from benchmarks.sites.orders.views import gate, runs
+from benchmarks.sites.orders.views import PATIENCE, gate, runs
 from benchmarks.sites.prepare import prepare
 
 
@@ -33,64 +34,10 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """The texts for the database, and the number of commands for Redis."""
+    """How many statements the database got, and how many commands Redis."""
 
-    statements: list[str]
-    commands: int = 0
-
-
-class Caller(Protocol):
-    """What a worker needs of a contestant."""
-
-    def ask(self, key: str | None) -> Reply:
-        """Send the request, to the bare view without a key."""
-
-    def effects(self) -> tuple[int, int]:
-        """How often the view ran, and how many rows there are."""
-
-    def held(self, key: str) -> AbstractContextManager[None]:
-        """A context in which the key's first request is inside its view."""
-
-    def sent(self, key: str | None) -> Sent:
-        """What one request sends."""
-
-
-def timed(ask: Callable[[], tuple[int, bytes]]) -> Reply:
-    """Only ``ask`` is timed."""
-    cpu, wall = time.process_time(), time.perf_counter()
-    status, body = ask()
-    wall = time.perf_counter() - wall
-    return Reply(status, body, wall, time.process_time() - cpu)
-
-
-def _environ(key: str | None) -> dict[str, Any]:
-    environ = {
-        "REQUEST_METHOD": "POST",
-        "SCRIPT_NAME": "",
-        "PATH_INFO": request.PATH if key else request.BARE_PATH,
-        "QUERY_STRING": "",
-        "SERVER_NAME": "127.0.0.1",
-        "SERVER_PORT": "80",
-        "SERVER_PROTOCOL": "HTTP/1.1",
-        "REMOTE_ADDR": "127.0.0.1",
-        "CONTENT_TYPE": "application/json",
-        "CONTENT_LENGTH": str(len(request.BODY)),
-        "HTTP_HOST": "127.0.0.1",
-        "HTTP_ACCEPT": "application/json",
-        "HTTP_USER_AGENT": "benchmarks",
-        "wsgi.url_scheme": "http",
-        "wsgi.input": BytesIO(request.BODY),
-        "wsgi.errors": BytesIO(),
-        "wsgi.multithread": False,
-        "wsgi.multiprocess": False,
-        "wsgi.run_once": False,
-    }
-    return environ | ({"HTTP_IDEMPOTENCY_KEY": key} if key else {})
-
-
-def _start_response(*_: Any) -> Callable[[bytes], object]:
-    """Take the head of a response, which is on the response as well."""
-    return lambda _: None
+    statements: int
+    commands: int
 
 
 class Site:
@@ -100,47 +47,69 @@ class Site:
         prepare()
         self._handler = WSGIHandler()
 
-    def ask(self, key: str | None, **headers: str) -> Reply:
-        environ = _environ(key) | headers
+    def ask(self, key: str | None) -> Reply:
+        """Send the request, which alone is timed; without a key, to the bare view."""
+        environ = _environ(key)
+        cpu, wall = time.process_time(), time.perf_counter()
+        response = self._handler(environ, _start_response)
+        body = b"".join(response)
+        response.close()
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        return Reply(response.status_code, body, wall, cpu)
 
-        def handled() -> tuple[int, bytes]:
-            response = self._handler(environ, _start_response)
-            body = b"".join(response)
-            response.close()
-            return response.status_code, body
-
-        return timed(handled)
-
-    def effects(self) -> tuple[int, int]:
-        return len(runs), Order.objects.count()
-
-    @contextmanager
-    def held(self, key: str) -> Iterator[None]:
-        gate.close()
-        thread = threading.Thread(target=self._elsewhere, args=(key,))
-        thread.start()
-        try:
-            if not gate.wait_until_held():
-                raise TimeoutError("the first request did not reach its view")
-            yield
-        finally:
-            gate.open()
-            thread.join()
-
-    def _elsewhere(self, key: str) -> None:
+    def ask_beside(self, key: str) -> None:
+        """The same in another thread, with a connection of its own."""
         self.ask(key)
         connections.close_all()
 
     def sent(self, key: str | None) -> Sent:
+        """What one request sends."""
         captured = CaptureQueriesContext(connection)
         with _commands() as commands, _own_statements() as own, captured:
             self.ask(key)
-        return Sent([query["sql"] for query in captured] + own, commands[0])
+        return Sent(len(captured) + len(own), commands[0])
+
+    def effects(self) -> tuple[int, int]:
+        """How often the view ran, and how many rows there are."""
+        return len(runs), Order.objects.count()
+
+    @contextmanager
+    def held(self, key: str) -> Iterator[None]:
+        """A context in which the key's first request is inside its view."""
+        gate.close()
+        thread = threading.Thread(target=self.ask_beside, args=(key,))
+        thread.start()
+        try:
+            if not gate.entered.wait(PATIENCE):
+                raise TimeoutError("the first request did not reach its view")
+            yield
+        finally:
+            gate.opened.set()
+            thread.join()
+
+
+def _environ(key: str | None) -> dict[str, Any]:
+    environ: dict[str, Any] = {
+        "REQUEST_METHOD": "POST",
+        "PATH_INFO": request.PATH if key else request.BARE_PATH,
+        "REMOTE_ADDR": "127.0.0.1",
+        "CONTENT_TYPE": "application/json",
+        "CONTENT_LENGTH": str(len(request.BODY)),
+        "HTTP_ACCEPT": "application/json",
+        "wsgi.input": BytesIO(request.BODY),
+    }
+    setup_testing_defaults(environ)
+    return environ | ({"HTTP_IDEMPOTENCY_KEY": key} if key else {})
+
+
+def _start_response(*_: Any) -> Callable[[bytes], object]:
+    """Ignore the head of a response, which is on the response as well."""
+    return lambda _: None
 
 
 @contextmanager
 def _commands() -> Iterator[list[int]]:
-    """How many commands Redis has been sent inside, at the end; by its own account."""
+    """How many commands Redis gets inside, by its own account; in the list at the end."""
     cache: Any = caches["redis"]
     count: list[int] = []
     client = cache.client.get_client()
@@ -148,11 +117,11 @@ def _commands() -> Iterator[list[int]]:
     def total() -> int:
         return int(client.info("stats")["total_commands_processed"])
 
-    # Another look first: the connection itself is made by commands.
+    # Connecting sends commands, too.
     total()
     before = total()
     yield count
-    # Without the one that told the number before.
+    # The question for the number before is counted as well.
     count.append(total() - before - 1)
 
 

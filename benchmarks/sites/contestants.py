@@ -1,7 +1,7 @@
-"""Who takes part, and how each one's own documentation says to install him for this site.
+"""Who takes part, and how its own documentation says to install it for this site.
 
-Where he can keep his records in the database, he does; his locks are on, and he replays rather than
-refuses where that is a choice. What stands here is only data: the parent of a measurement reads it
+A contestant that can keep its records in the database does so; its locks are on, and it replays
+rather than refuses where that is a choice. Here is only data: the parent of a measurement reads it
 without any of the packages.
 """
 
@@ -15,7 +15,7 @@ from tests.support.servers import REDIS_VARIABLE
 #: Names the contestant whose site a process is.
 CONTESTANT_VARIABLE = "BENCHMARK_CONTESTANT"
 DATABASES = ("postgresql", "mariadb", "sqlite")
-#: Where nothing is measured, only looked at, nobody connects.
+#: The default is for ``check``, which does not connect.
 REDIS = os.environ.get(REDIS_VARIABLE, "redis://127.0.0.1:6379/0")
 
 
@@ -24,7 +24,7 @@ class Contestant:
     """One way to protect the view.
 
     ``environment`` is the file in ``benchmarks/requirements``; ``urls`` the module in this package.
-    ``one_effect`` says whether 16 racers with one key have one effect, which not everybody keeps.
+    ``one_effect`` says whether 16 racers with one key have one effect, which some do not keep.
     """
 
     name: str
@@ -40,16 +40,15 @@ class Contestant:
     @property
     def is_ours(self) -> bool:
         """Whether a wrong answer is our own fault."""
-        return self.urls == "ours" and not self.is_floor
-
-    @property
-    def is_floor(self) -> bool:
-        """Whether it is psycopg alone."""
-        return self.name.startswith("floor")
+        return self.urls == "ours"
 
 
 def _ours(name: str, **own: Any) -> Contestant:
     return Contestant(name, "ours", "ours", apps=("django_idempotency",), **own)
+
+
+def _peer(name: str, urls: str = "", **own: Any) -> Contestant:
+    return Contestant(name, name, urls or name.replace("-", "_"), **own)
 
 
 _ALL = (
@@ -63,16 +62,8 @@ _ALL = (
         databases=("postgresql",),
     ),
     _ours("ours-redis", settings={"IDEMPOTENCY_CACHE": "redis"}),
-    # The statements of our protocol without Django: nobody can be faster who makes them. And those
-    # of one that commits once, and shows nobody what runs.
-    *(
-        Contestant(name, "ours", "ours", apps=("django_idempotency",), databases=("postgresql",))
-        for name in ("floor", "floor-one-commit")
-    ),
-    Contestant(
+    _peer(
         "django-idempotency-key",
-        "django-idempotency-key",
-        "django_idempotency_key",
         middleware=("idempotency_key.middleware.ExemptIdempotencyKeyMiddleware",),
         settings={
             "IDEMPOTENCY_KEY": {
@@ -90,40 +81,31 @@ _ALL = (
         },
         one_effect=False,
     ),
-    Contestant(
+    _peer(
         "djangorestframework-idempotency-key",
-        "djangorestframework-idempotency-key",
-        "djangorestframework_idempotency_key",
         apps=("rest_framework_idempotency_key",),
         middleware=("rest_framework_idempotency_key.middleware.IdempotencyKeyMiddleware",),
         settings={"IDEMPOTENCY_KEY_LOCK_TIMEOUT": 60},
     ),
-    Contestant(
+    _peer(
         "drf-idem",
-        "drf-idem",
-        "drf_idem",
+        "middleware_alone",
         apps=("drf_idem",),
         middleware=("drf_idem.middleware.IdempotencyMiddleware",),
         settings={"DRF_IDEM": {"HEADER": "HTTP_IDEMPOTENCY_KEY", "CACHE_BACKEND": "redis"}},
         one_effect=False,
     ),
-    Contestant(
+    _peer(
         "drf-idempotency",
-        "drf-idempotency",
-        "drf_idempotency",
+        "middleware_alone",
         apps=("drf_idempotency",),
         middleware=("drf_idempotency.middleware.IdempotencyMiddleware",),
         settings={"IDEMPOTENCY": {"BACKEND": "drf_idempotency.backends.database.DatabaseBackend"}},
     ),
-    Contestant(
-        "drf-idempotencykey",
-        "drf-idempotencykey",
-        "drf_idempotencykey",
-        apps=("drf_idempotencykey",),
-    ),
+    _peer("drf-idempotencykey", apps=("drf_idempotencykey",)),
     # On PostgreSQL by a pool of its own; where it knows no database of ours, in Redis.
-    Contestant("idemkit", "idemkit", "idemkit"),
-    Contestant("justonce", "justonce", "justonce"),
+    _peer("idemkit"),
+    _peer("justonce"),
 )
 
 CONTESTANTS = {contestant.name: contestant for contestant in _ALL}

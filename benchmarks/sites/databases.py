@@ -15,11 +15,16 @@ from tests.support.servers import DATABASE_VARIABLE
 MAX_AGE = 3600
 
 
+def database_name(name: str) -> str:
+    """What a contestant's database is called."""
+    return "bench_" + name.replace("-", "_")
+
+
 def database(contestant: str, own: Mapping[str, Any]) -> dict[str, Any]:
     """What DATABASES has; ``own`` are options of the connection that this contestant has alone."""
     url = urlsplit(os.environ[DATABASE_VARIABLE])
     made = {"postgresql": _postgresql, "mysql": _mysql, "sqlite": _sqlite}[url.scheme]
-    settings = made(url, "bench_" + contestant.replace("-", "_"))
+    settings = made(url, database_name(contestant))
     settings["OPTIONS"] |= own
     # Made by Django as its tests' databases are, and used under the same name.
     return {**settings, "CONN_MAX_AGE": MAX_AGE, "TEST": {"NAME": settings["NAME"]}}

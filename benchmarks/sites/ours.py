@@ -1,6 +1,6 @@
 """With django-idempotency: the mixin, all settings as they come."""
 
-from django.urls import path
+from django.urls import include, path
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -16,4 +16,8 @@ class Orders(IdempotencyMixin, APIView):
         return place(request)
 
 
-urlpatterns = [path("orders/", Orders.as_view()), path("bare/", Bare.as_view())]
+urlpatterns = [
+    path("orders/", Orders.as_view()),
+    path("bare/", Bare.as_view()),
+    path("plain/", include("benchmarks.sites.plain")),
+]

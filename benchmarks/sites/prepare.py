@@ -1,4 +1,4 @@
-"""Make the current contestant's database anew, with his tables and the customer.
+"""Make the current contestant's database anew, with its tables and the customer.
 
 ``python -m benchmarks.sites.prepare`` does it for servers that are started later.
 """
@@ -18,7 +18,7 @@ def prepare() -> None:
 
     setup_databases(verbosity=0, interactive=False)
     User.objects.create_user(CUSTOMER.username, pk=CUSTOMER.pk)
-    # Not everybody has migrations.
+    # Some have no migrations.
     own = getattr(import_module(settings.ROOT_URLCONF), "create_tables", None)
     if own is not None:
         own()

@@ -1,4 +1,4 @@
-"""The current contestant's site for gunicorn and granian."""
+"""The current contestant's site for gunicorn."""
 
 from django.core.wsgi import get_wsgi_application
 

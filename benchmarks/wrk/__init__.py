@@ -1,7 +1,6 @@
-"""wrk sends orders as fast as they are answered; this starts it and reads what it counted.
+"""Starts wrk, which sends orders as fast as they are answered, and reads what it counted.
 
-What is sent, and how the keys come about, is in ``requests.lua``. Raises ServerUnavailableError
-where wrk is not installed.
+``requests.lua`` says what is sent, and makes the keys.
 """
 
 import json
@@ -26,7 +25,7 @@ class Answers:
     statuses: dict[str, int]
     #: Answers whose body was that of the answer before, in the same thread.
     repeated: int
-    #: Requests that no answer came to.
+    #: Requests without an answer.
     lost: int
 
     @property
@@ -35,7 +34,7 @@ class Answers:
         return sum(self.statuses.values())
 
     def rate(self, status: str) -> float:
-        """Answers of this status a second: a refusal is sooner made than an order."""
+        """Answers of this status a second."""
         return self.statuses.get(status, 0) / self.seconds
 
     def others(self, *statuses: str) -> dict[str, int]:
@@ -45,7 +44,7 @@ class Answers:
 
 
 def program() -> Path:
-    """Where wrk is."""
+    """Where wrk is; raises ServerUnavailableError."""
     return installed("wrk", remedy=REMEDY)
 
 

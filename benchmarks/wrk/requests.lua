@@ -8,8 +8,6 @@ local options = {
    key = "",
    header = "Idempotency-Key",
    body = "{}",
-   content_type = "application/json",
-   authorization = "",
 }
 local threads = {}
 
@@ -39,11 +37,7 @@ function init(arguments)
    end
    math.randomseed(tonumber(options.seed) * 1000 + number)
    wrk.method, wrk.body = "POST", options.body
-   for name, value in pairs({
-      ["Content-Type"] = options.content_type, ["Authorization"] = options.authorization,
-   }) do
-      if value ~= "" then wrk.headers[name] = value end
-   end
+   wrk.headers["Content-Type"] = "application/json"
    if options.key ~= "" then
       request_of_thread = order(options.key)
    elseif options.kind == "replay" then

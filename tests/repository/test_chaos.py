@@ -525,7 +525,7 @@ def test_waits_are_judged() -> None:
         Wait(1, "e", 2.5, 2.51, failed=False),
     ]
     assert not list(impatient(fine, []))
-    long = Wait(3, "f", 3.0, 6.0, failed=True)
+    long = Wait(3, "f", 3.0, 16.0, failed=True)
     assert len(list(impatient([*fine, long], []))) == 1
     assert not list(impatient([*fine, long], [Freeze(3, 4.0, 5.0)]))
     assert len(list(impatient([*fine, Wait(2, "a", 1.4, 1.7, failed=True)], []))) == 1

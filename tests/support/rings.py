@@ -112,7 +112,7 @@ RINGS = (
     Ring(
         "quick",
         "the fast tests of units and contract on SQLite, through some of the doors",
-        ((*FAST, "tests/contract"), (*FAST, "tests/unit")),
+        ((*FAST, "tests/unit"), (*FAST, "tests/contract")),
         takes_arguments=True,
         is_part=True,
     ),

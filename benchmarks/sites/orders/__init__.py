@@ -1,1 +1,1 @@
-"""What every site sells: the model, the view around one INSERT, and who asks."""
+"""What every site sells: the model, the view around one INSERT, and the customer."""

@@ -1,4 +1,4 @@
-"""Who asks: always the same customer, for whom nothing is looked up.
+"""Says that every request comes from the same customer, without a look at the database.
 
 Some contestants protect only requests of a known user, and most keep users apart.
 """
@@ -11,7 +11,7 @@ CUSTOMER = User(pk=1, username="customer")
 
 
 class Customer(BaseAuthentication):
-    """Takes everybody for the customer."""
+    """Every request comes from the customer."""
 
     def authenticate(self, request: Request) -> tuple[User, None]:
         return CUSTOMER, None

@@ -1,21 +1,21 @@
 """The work behind every contestant's view, and the view without any contestant.
 
-It returns a nonce and counts its runs beside the database, so that nobody passes who runs it twice
-or whose rows are not there.
+It returns a nonce and counts its runs beside the database, so that a contestant that runs it twice,
+or loses its rows, is noticed.
 """
 
 import threading
 import uuid
 from typing import Any
 
-from django.db import transaction
+from django.db import router, transaction
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from .models import Order
 
-#: Seconds. Nobody waits longer, should the parent have gone.
+#: Seconds that a request is held at most, in case the parent has gone.
 PATIENCE = 60.0
 
 
@@ -23,41 +23,33 @@ class Gate:
     """Holds one request inside its view; meanwhile others with its key are duplicates."""
 
     def __init__(self) -> None:
-        self.closed = False
-        self._entered, self._opened = threading.Event(), threading.Event()
+        self.is_closed = False
+        self.entered, self.opened = threading.Event(), threading.Event()
 
     def close(self) -> None:
         """The next request will be held."""
-        self._entered.clear()
-        self._opened.clear()
-        self.closed = True
+        self.entered.clear()
+        self.opened.clear()
+        self.is_closed = True
 
     def hold(self) -> None:
         """Stay until the gate opens; others may pass."""
-        self.closed = False
-        self._entered.set()
-        self._opened.wait(PATIENCE)
-
-    def wait_until_held(self) -> bool:
-        """Whether a request has reached its view."""
-        return self._entered.wait(PATIENCE)
-
-    def open(self) -> None:
-        """Let it go on."""
-        self._opened.set()
+        self.is_closed = False
+        self.entered.set()
+        self.opened.wait(PATIENCE)
 
 
 gate = Gate()
 runs: list[str] = []
 
 
-def write(asked: Any, orders: Any = Order.objects) -> dict[str, Any]:
-    """Write the order; what is answered."""
-    order = orders.create(
+def write(asked: Any) -> dict[str, Any]:
+    """Write the order; returns the answer."""
+    order = Order.objects.create(
         nonce=uuid.uuid4().hex, customer=asked["customer"], cakes=len(asked["cakes"])
     )
     runs.append(order.nonce)
-    if gate.closed:
+    if gate.is_closed:
         gate.hold()
     return {
         "id": order.pk,
@@ -78,5 +70,5 @@ class Bare(APIView):
     """The view as it is without protection."""
 
     def post(self, request: Request) -> Response:
-        with transaction.atomic():
+        with transaction.atomic(using=router.db_for_write(Order)):
             return place(request)

@@ -1,4 +1,4 @@
-"""With drf-idem: a middleware, which protects every request that has a key."""
+"""With drf-idem or drf-idempotency: a middleware protects every request that has a key."""
 
 from django.urls import path
 
