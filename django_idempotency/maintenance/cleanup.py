@@ -11,7 +11,7 @@ from typing import Any
 from django.db import router
 
 from ..models import IdempotencyRecord
-from ..replay_cache.replays import has_replays, invalidate
+from ..replay_cache.replays import invalidate, replays
 from ..storage.upkeep import Upkeep
 
 #: Rows deleted by one statement: PostgreSQL needs 6 ms for them, so nothing waits long for it.
@@ -137,7 +137,7 @@ def erase(
         edge = store.scope_edge(scope, low, batch_size)
         high = last if edge is None else edge
         window = (scope, low, high)
-        cached = store.ids_of(*window) if has_replays() else []
+        cached = store.ids_of(*window) if replays(store.alias) else []
         total += store.delete_scope(*window, batch_size) if forget else store.erase_scope(*window)
         is_invalidated &= invalidate(store.alias, cached)
         low = edge
