@@ -40,15 +40,12 @@ class Rule:
     def fault(
         self, name: str, value: object, read: Callable[[Any], Any] = _unchanged
     ) -> str | None:
-        """What is wrong with what ``read`` makes of ``value``, as a sentence; None if nothing is.
-
-        A value is also wrong if ``read`` or the rule raises: an import may raise any exception.
-        """
+        """What is wrong with what ``read`` makes of a value, as a sentence; None if nothing is."""
         reason = ""
         try:
             if self.accepts(read(value)):
                 return None
-        except Exception as error:
+        except Exception as error:  # an import may raise any
             reason = f" ({error})"
         shown = "" if self.is_secret else f", not {value!r}{reason}"
         return f"{name} must be {self.words}{shown}."

@@ -216,6 +216,10 @@ class UnavailableError(IdempotencyError):
     retry_after = 1
 
 
+#: Every refusal, in the order of their statuses.
+REFUSALS = tuple(sorted(IdempotencyError.__subclasses__(), key=lambda error: error.status))
+
+
 class TransitionError(Exception):
     """A transition's guarded UPDATE matched no row: another attempt owns the record."""
 

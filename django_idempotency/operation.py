@@ -26,10 +26,6 @@ def _plain(function: Function) -> Function:
     return async_to_sync(function) if iscoroutinefunction(function) else function
 
 
-def _nothing() -> None:
-    """The function of a step whose work is done in a ``with`` block."""
-
-
 class Operation:
     """The operation a covered request stands for: ``request.idempotency`` in the view.
 
@@ -145,7 +141,7 @@ class Operation:
                     step.result = Ride.objects.create(...).pk
         """
         names = names_of(name, key, aliases)
-        return self._steps.block(Definition(names=names, kind=StepKind.STEP, function=_nothing))
+        return self._steps.block(Definition(names=names, kind=StepKind.STEP, function=lambda: None))
 
     def call(
         self,

@@ -7,10 +7,10 @@ which the rest of the package reads. Precedence: argument, attribute, setting, d
 import functools
 import re
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import Field, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from datetime import timedelta
 from types import MethodType
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
@@ -71,10 +71,7 @@ def _named(value: Any) -> Any:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """The options of one covered view. Durations are timedeltas, sizes are bytes.
-
-    Each option is annotated with what it must be.
-    """
+    """The options of one covered view, each with its rule. Sizes are in bytes."""
 
     header: Annotated[str | Collection[str], _HEADERS] = "Idempotency-Key"
     field: Annotated[str | None, _FIELD] = None
@@ -128,13 +125,8 @@ class Policy:
         return replace(self, atomic=False) if self.atomic else self
 
 
-def _declaration(option: "Field[Any]") -> tuple[Any, ...]:
-    """The default of an option, its rule, and how its setting is read if not as it is."""
-    annotation: Any = option.type
-    return option.default, *annotation.__metadata__
-
-
-_DECLARED = {option.name: _declaration(option) for option in fields(Policy)}
+# The default of each option, its rule, and how its setting is read if not as it is.
+_DECLARED = {each.name: (each.default, *get_args(each.type)[1:]) for each in fields(Policy)}
 # What reads the project's own default for each option.
 _SETTINGS = {name: conf.declare(name.upper(), *declared) for name, declared in _DECLARED.items()}
 
@@ -148,10 +140,7 @@ def fault(option: str, value: object) -> str | None:
 
 
 def checked(options: Options, where: str) -> Options:
-    """The same options, proved to be known and well-typed.
-
-    Raises ImproperlyConfigured naming ``where`` they were given.
-    """
+    """The same options; raises ImproperlyConfigured, naming ``where``, for a wrong one."""
     for option, value in options.items():
         if problem := fault(option, value):
             raise ImproperlyConfigured(f"{where}: {problem}")
@@ -172,10 +161,7 @@ def _resolved(options: tuple[tuple[str, Any], ...]) -> Policy:
 
 
 def resolve(options: Options) -> Policy:
-    """The policy of a view that was given these options.
-
-    Raises ImproperlyConfigured if any setting of the project is wrong.
-    """
+    """The policy of these options; raises ImproperlyConfigured if any setting is wrong."""
     if not options:
         return _configured()
     # A method of one request's view must not be remembered, and a list cannot be.

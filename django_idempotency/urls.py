@@ -3,16 +3,7 @@
 With REST framework's authentication use ``include("django_idempotency.api_urls")``.
 """
 
-from django.urls import path
-
-from .status.views import OperationResponseView, OperationView
+from .status.views import OperationResponseView, OperationView, pages
 
 app_name = "django_idempotency"
-urlpatterns = [
-    path("operations/<uuid:record_id>/", OperationView.as_view(), name="operation"),
-    path(
-        "operations/<uuid:record_id>/response/",
-        OperationResponseView.as_view(),
-        name="operation-response",
-    ),
-]
+urlpatterns = pages(OperationView, OperationResponseView)

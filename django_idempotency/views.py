@@ -1,5 +1,6 @@
 """The mixin doors for view classes: REST framework's and Django's own, forms among them."""
 
+from collections.abc import Mapping
 from dataclasses import fields
 from functools import partial
 from typing import Any, ClassVar
@@ -19,18 +20,21 @@ _METHODS = {
 }
 
 
+def _options_in(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    # Callables are options, not methods: getattr would bind them.
+    return {
+        name.removeprefix(_PREFIX): value.__func__ if isinstance(value, staticmethod) else value
+        for name, value in attributes.items()
+        if name.startswith(_PREFIX)
+    }
+
+
 def _attributes(cls: type[Any]) -> Options:
     given: dict[str, Any] = {}
     for base in reversed(cls.__mro__):
         if base is not IdempotencyMixin:
-            given |= {name: value for name, value in vars(base).items() if name.startswith(_PREFIX)}
-    # Callables are options, not methods: getattr would bind them.
-    return {
-        name.removeprefix(_PREFIX): getattr(value, "__func__", value)
-        if isinstance(value, staticmethod)
-        else value
-        for name, value in given.items()
-    }
+            given |= _options_in(vars(base))
+    return given
 
 
 class IdempotencyMixin:
@@ -67,19 +71,11 @@ class IdempotencyMixin:
 
     def get_idempotency_options(self) -> Options:
         """The options this instance was given: as attributes, by methods, by ``as_view()``."""
-        own = {
-            name.removeprefix(_PREFIX): value
-            for name, value in vars(self).items()
-            if name.startswith(_PREFIX)
-        }
         methods = {
             option: getattr(self, name) for option, name in _METHODS.items() if hasattr(self, name)
         }
-        return {
-            **mark_of(type(self)).attributes,
-            **methods,
-            **checked(own, type(self).__qualname__),
-        }
+        own = checked(_options_in(vars(self)), type(self).__qualname__)
+        return {**mark_of(type(self)).attributes, **methods, **own}
 
 
 class IdempotencyFormMixin(IdempotencyMixin):

@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from django.contrib import messages
+from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.models import CHANGE, DELETION, LogEntry
-from django.contrib.admin.options import ModelAdmin
 from django.contrib.admin.utils import quote
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
@@ -23,6 +22,7 @@ from ..maintenance import records as maintenance
 from ..maintenance.records import Released
 from ..models import IdempotencyRecord, RecordQuerySet
 from ..storage.upkeep import Upkeep
+from .search import id_in
 from .standing import Text
 
 # Records that are read, changed and logged together.
@@ -60,7 +60,7 @@ def _expire(store: Upkeep, ids: Ids) -> Outcome:
 def _release(store: Upkeep, ids: Ids) -> Outcome:
     answers = {record: maintenance.release(store, record) for record in ids}
     done = [record for record, answer in answers.items() if answer is Released.DONE]
-    others = Counter(str(a.reason) for a in answers.values() if a is not Released.DONE)
+    others = Counter(str(a.label) for a in answers.values() if a is not Released.DONE)
     return Outcome(done, others)
 
 
@@ -71,22 +71,27 @@ def _delete(store: Upkeep, ids: Ids) -> Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class RecordAction:
-    """Something that the user can do to records, with its texts."""
+class Question:
+    """Something that the user has to confirm, with its texts."""
 
     name: str
-    work: Callable[[Upkeep, Ids], Outcome]
     title: Text
     consequence: Text
     #: For the log.
     entry: Text
     done: Any
+
+
+@dataclass(frozen=True, slots=True)
+class RecordAction(Question):
+    """Something that the user can do to records."""
+
+    work: Callable[[Upkeep, Ids], Outcome]
     flag: int = CHANGE
 
 
 EXPIRE = RecordAction(
     "expire",
-    _expire,
     _("Expire keys?"),
     _(
         "Their saved responses answer no more. The next request with such a key runs anew, and"
@@ -94,10 +99,10 @@ EXPIRE = RecordAction(
     ),
     _("Expired."),
     ngettext_lazy("%d key expired.", "%d keys expired."),
+    _expire,
 )
 RELEASE = RecordAction(
     "release",
-    _release,
     _("Release stuck keys?"),
     _(
         "A key whose owner is dead is freed, and the next request with it runs. A live owner"
@@ -105,14 +110,15 @@ RELEASE = RecordAction(
     ),
     _("Released."),
     ngettext_lazy("%d key released.", "%d keys released."),
+    _release,
 )
 DELETE = RecordAction(
     "delete_selected",
-    _delete,
     _("Delete records?"),
     _("Expired records are deleted. Those that still answer, or are in progress, are left alone."),
     _("Deleted."),
     ngettext_lazy("%d record deleted.", "%d records deleted."),
+    _delete,
     DELETION,
 )
 
@@ -143,7 +149,7 @@ def _log(request: HttpRequest, records: list[IdempotencyRecord], action: RecordA
 def _perform(request: HttpRequest, records: RecordQuerySet, action: RecordAction) -> _Progress:
     store, progress = Upkeep(records.db), _Progress()
     deadline = time.monotonic() + PATIENCE_SECONDS
-    for batch in _batches(records, _after(request)):
+    for batch in _batches(records, id_in(request.POST.get(_AFTER, ""))):
         outcome = action.work(store, [record.pk for record in batch])
         _log(request, [record for record in batch if record.pk in outcome.done], action)
         progress.done += len(outcome.done)
@@ -156,82 +162,76 @@ def _perform(request: HttpRequest, records: RecordQuerySet, action: RecordAction
     return progress
 
 
-def _after(request: HttpRequest) -> uuid.UUID | None:
-    try:
-        return uuid.UUID(request.POST[_AFTER])
-    except (KeyError, ValueError):
-        return None
+class ActionsAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    """Asks the user for confirmation, acts on records, and reports the result."""
 
+    def record_url(self, record: uuid.UUID | str) -> str:
+        """The address of a record's page."""
+        name = "admin:django_idempotency_idempotencyrecord_change"
+        return reverse(name, args=[quote(record)], current_app=self.admin_site.name)
 
-def _report(
-    model_admin: "ModelAdmin[Any]", request: HttpRequest, did: _Progress, action: RecordAction
-) -> None:
-    if did.done:
-        model_admin.message_user(request, action.done % did.done, messages.SUCCESS)
-    for reason, count in did.refused.items():
-        left = ngettext("%d was left alone.", "%d were left alone.", count) % count
-        model_admin.message_user(request, f"{left} {reason}", messages.WARNING)
-    for warning in did.warnings:
-        model_admin.message_user(request, warning, messages.WARNING)
+    def ask(
+        self, request: HttpRequest, question: Question, template: str, **context: Any
+    ) -> HttpResponse:
+        """The page on which the user confirms."""
+        common = {
+            **self.admin_site.each_context(request),
+            "opts": self.opts,
+            "title": question.title,
+            "action": question,
+            "media": self.media,
+        }
+        template = f"admin/django_idempotency/idempotencyrecord/{template}.html"
+        return TemplateResponse(request, template, common | context)
 
+    def carry_out(
+        self, request: HttpRequest, records: RecordQuerySet, action: RecordAction
+    ) -> HttpResponse:
+        """Ask for confirmation first; once confirmed, act, report the result and go back."""
+        if SURE not in request.POST:
+            return self._confirmation(request, records, action)
+        did = _perform(request, records, action)
+        self._report(request, did, action)
+        if did.rest_after:
+            return self._confirmation(request, records, action, did.rest_after)
+        is_gone = action is DELETE and did.done
+        return redirect(request.get_full_path() if is_gone else self._origin(request))
 
-def record_url(model_admin: "ModelAdmin[Any]", record: uuid.UUID | str) -> str:
-    """The address of a record's page."""
-    return reverse(
-        "admin:django_idempotency_idempotencyrecord_change",
-        args=[quote(record)],
-        current_app=model_admin.admin_site.name,
-    )
+    def _report(self, request: HttpRequest, did: _Progress, action: RecordAction) -> None:
+        if did.done:
+            self.message_user(request, action.done % did.done, messages.SUCCESS)
+        for reason, count in did.refused.items():
+            left = ngettext("%d was left alone.", "%d were left alone.", count) % count
+            self.message_user(request, f"{left} {reason}", messages.WARNING)
+        for warning in did.warnings:
+            self.message_user(request, warning, messages.WARNING)
 
+    def _origin(self, request: HttpRequest) -> str:
+        """The address the user came from: a record's page, or the list with its filters."""
+        if FROM_RECORD not in request.POST:
+            return request.get_full_path()
+        return self.record_url(request.POST[ACTION_CHECKBOX_NAME])
 
-def _origin(model_admin: "ModelAdmin[Any]", request: HttpRequest) -> str:
-    """The address the user came from: a record's page, or the list with its filters."""
-    if FROM_RECORD not in request.POST:
-        return request.get_full_path()
-    return record_url(model_admin, request.POST[ACTION_CHECKBOX_NAME])
-
-
-def _confirmation(
-    model_admin: "ModelAdmin[Any]",
-    request: HttpRequest,
-    records: RecordQuerySet,
-    action: RecordAction,
-    after: uuid.UUID | None = None,
-) -> HttpResponse:
-    selected = request.POST.getlist(ACTION_CHECKBOX_NAME)
-    is_all = request.POST.get("select_across") == "1"
-    context = {
-        **model_admin.admin_site.each_context(request),
-        "opts": model_admin.opts,
-        "title": action.title,
-        "action": action,
-        "is_all": is_all,
-        "shown": records[:_SHOWN],
-        "others": 0 if is_all else max(len(selected) - _SHOWN, 0),
-        # Django wants one selected id even when all records are meant.
-        "selected": selected[:1] if is_all else selected,
-        "checkbox": ACTION_CHECKBOX_NAME,
-        "from_record": FROM_RECORD in request.POST,
-        "after": after,
-        "back_url": _origin(model_admin, request),
-        "media": model_admin.media,
-    }
-    template = "admin/django_idempotency/idempotencyrecord/confirmation.html"
-    return TemplateResponse(request, template, context)
-
-
-def carry_out(
-    model_admin: "ModelAdmin[Any]",
-    request: HttpRequest,
-    records: RecordQuerySet,
-    action: RecordAction,
-) -> HttpResponse:
-    """Ask for confirmation first; once confirmed, act, report the result and go back."""
-    if SURE not in request.POST:
-        return _confirmation(model_admin, request, records, action)
-    did = _perform(request, records, action)
-    _report(model_admin, request, did, action)
-    if did.rest_after:
-        return _confirmation(model_admin, request, records, action, did.rest_after)
-    is_gone = action is DELETE and did.done
-    return redirect(request.get_full_path() if is_gone else _origin(model_admin, request))
+    def _confirmation(
+        self,
+        request: HttpRequest,
+        records: RecordQuerySet,
+        action: RecordAction,
+        after: uuid.UUID | None = None,
+    ) -> HttpResponse:
+        selected = request.POST.getlist(ACTION_CHECKBOX_NAME)
+        is_all = request.POST.get("select_across") == "1"
+        return self.ask(
+            request,
+            action,
+            "confirmation",
+            is_all=is_all,
+            shown=records[:_SHOWN],
+            others=0 if is_all else max(len(selected) - _SHOWN, 0),
+            # Django wants one selected id even when all records are meant.
+            selected=selected[:1] if is_all else selected,
+            checkbox=ACTION_CHECKBOX_NAME,
+            from_record=FROM_RECORD in request.POST,
+            after=after,
+            back_url=self._origin(request),
+        )

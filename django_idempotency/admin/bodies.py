@@ -3,10 +3,10 @@
 import json
 from dataclasses import dataclass
 
+from django.utils.datastructures import CaseInsensitiveMapping
 from django.utils.translation import gettext_lazy as _
 
-from ..codecs import UndecodableError
-from ..http.responses import decoded
+from ..codecs import UndecodableError, decode
 from ..storage.values import StoredResponse
 from .standing import Text
 
@@ -52,22 +52,14 @@ def _pretty(text: str) -> str | None:
         return None
 
 
-def _media_type(stored: StoredResponse) -> str:
-    types = [value for name, value in stored.headers if name.lower() == "content-type"]
-    return types[0].partition(";")[0].strip().lower() if types else ""
+def _is_json(stored: StoredResponse) -> bool:
+    media_type = CaseInsensitiveMapping(stored.headers).get("Content-Type", "").partition(";")[0]
+    return media_type.strip().lower().endswith("json")
 
 
 def _binary(data: bytes) -> Body:
     note = _("Binary; its first %d bytes:") % min(len(data), _HEAD_BYTES)
     return Body(note, _hex(data), len(data), len(data) > _HEAD_BYTES)
-
-
-def _as_sent(stored: StoredResponse) -> StoredResponse | None:
-    """The response with its body decoded; None if it cannot be decoded."""
-    try:
-        return decoded(stored)
-    except UndecodableError:
-        return None
 
 
 def output_of(data: bytes, codec: str) -> Body:
@@ -79,13 +71,14 @@ def body_of(stored: StoredResponse, *, longest: int = _LONGEST_TEXT) -> Body:
     """The body of a stored response as text for a page."""
     if stored.body is None:
         return Body(_("It was larger than the limit and is not stored."))
-    sent = _as_sent(stored)
-    if sent is None or sent.body is None:
+    try:
+        sent = decode(stored.body, stored.codec)
+    except UndecodableError:
         return Body(_("Stored encoded (%s).") % stored.codec, size=len(stored.body))
-    text = _readable(sent.body)
+    text = _readable(sent)
     if text is None:
-        return _binary(sent.body)
-    pretty = _pretty(text) if _media_type(stored).endswith("json") else None
+        return _binary(sent)
+    pretty = _pretty(text) if _is_json(stored) else None
     shown = text if pretty is None else pretty
     note = _("Text") if pretty is None else _("JSON, indented")
-    return Body(note, shown[:longest], len(sent.body), len(shown) > longest)
+    return Body(note, shown[:longest], len(sent), len(shown) > longest)

@@ -113,35 +113,27 @@ class Row:
     query: str = ""
 
 
+#: The figures that count records: name, title and filter.
+_COUNTED = (
+    ("in_progress", _("In progress"), "status__exact=in_progress"),
+    ("stale", _("In progress beyond their lease"), "standing=stale"),
+    ("completed", _("Completed"), "status__exact=completed"),
+    ("released", _("Released"), "status__exact=released"),
+    ("expired", _("Expired, not cleaned up"), "standing=expired"),
+)
+
+
 def _rows(found: Figures) -> list[Row]:
     now = timezone.now()
     since, expiry, size = found.oldest_in_progress, found.next_expiry, found.table_bytes
+    oldest = _("none") if since is None else distance(now - since, now)
+    coming = _("none") if expiry is None else distance(now + expiry, now)
+    taken = _("unknown here") if size is None else filesizeformat(size)
     return [
-        Row(
-            "in_progress",
-            _("In progress"),
-            _grouped(found.in_progress),
-            "status__exact=in_progress",
-        ),
-        Row("stale", _("In progress beyond their lease"), _grouped(found.stale), "standing=stale"),
-        Row("completed", _("Completed"), _grouped(found.completed), "status__exact=completed"),
-        Row("released", _("Released"), _grouped(found.released), "status__exact=released"),
-        Row("expired", _("Expired, not cleaned up"), _grouped(found.expired), "standing=expired"),
-        Row(
-            "oldest_in_progress",
-            _("Oldest in progress"),
-            _("none") if since is None else distance(now - since, now),
-        ),
-        Row(
-            "next_expiry",
-            _("Next expiry"),
-            _("none") if expiry is None else distance(now + expiry, now),
-        ),
-        Row(
-            "table_bytes",
-            _("Size of the table"),
-            _("unknown here") if size is None else filesizeformat(size),
-        ),
+        *(Row(name, title, _grouped(getattr(found, name)), url) for name, title, url in _COUNTED),
+        Row("oldest_in_progress", _("Oldest in progress"), oldest),
+        Row("next_expiry", _("Next expiry"), coming),
+        Row("table_bytes", _("Size of the table"), taken),
     ]
 
 

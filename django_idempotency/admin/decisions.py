@@ -5,19 +5,16 @@ Each decision is confirmed first and written into the admin's log; a refusal say
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django import forms
-from django.contrib import admin, messages
-from django.contrib.admin.options import ModelAdmin
+from django.contrib import messages
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import connections
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.defaultfilters import filesizeformat
-from django.template.response import TemplateResponse
 from django.urls import path
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
@@ -30,24 +27,11 @@ from ..maintenance import resolutions
 from ..maintenance.resolutions import IN_DOUBT, Doubt, Resolved
 from ..models import IdempotencyRecord, IdempotencyStep
 from ..storage.upkeep import Upkeep
-from .actions import SURE, record_url
+from .actions import SURE, ActionsAdmin, Question
 from .standing import Text, envelope_of
 
-_TEMPLATE = "admin/django_idempotency/idempotencyrecord/decision.html"
 #: The form's fields: the step, the attempt that the page showed, and the decision.
 STEP, ATTEMPT, DECISION = "step", "attempt", "decision"
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """A decision that the user has to confirm, with its texts."""
-
-    name: str
-    title: Text
-    consequence: Text
-    #: For the log.
-    entry: Text
-    done: Text = ""
 
 
 COMPLETE = Question(
@@ -58,6 +42,7 @@ COMPLETE = Question(
         " after its last recorded step. This page waits for it."
     ),
     _("Ran the completer."),
+    "",
 )
 DONE = Question(
     "done",
@@ -121,41 +106,6 @@ class OutputForm(forms.Form):
             raise ValidationError(text) from error
 
 
-def _ask(
-    model_admin: "ModelAdmin[Any]",
-    request: HttpRequest,
-    record: IdempotencyRecord,
-    question: Question,
-    **context: Any,
-) -> HttpResponse:
-    common = {
-        **model_admin.admin_site.each_context(request),
-        "opts": model_admin.opts,
-        "title": question.title,
-        "action": question,
-        "record": record,
-        "back_url": record_url(model_admin, record.pk),
-        "media": model_admin.media,
-    }
-    return TemplateResponse(request, _TEMPLATE, common | context)
-
-
-def complete(
-    model_admin: "ModelAdmin[Any]", request: HttpRequest, record: IdempotencyRecord
-) -> HttpResponse:
-    """Run the completer for one operation, and report the result."""
-    if SURE not in request.POST:
-        return _ask(model_admin, request, record, COMPLETE)
-    completed = completer.Completed(record.pk, Completion.GONE)
-    if envelope_of(record) is not None:
-        # Logged first, because the worker may be killed for taking too long.
-        model_admin.log_change(request, record, str(COMPLETE.entry))
-        completed = completer.complete(_alias(record), record.pk)
-    level, text = _RESULTS[completed.completion]
-    error = f" ({completed.error})" if completed.error else ""
-    return _answered(model_admin, request, record, level, f"{text}{error}")
-
-
 def _alias(record: IdempotencyRecord) -> str:
     return record._state.db or ""
 
@@ -173,59 +123,10 @@ def _seen(request: HttpRequest, record: IdempotencyRecord) -> tuple[Doubt, Idemp
     return doubt, rows.defer("output").first()
 
 
-def _refusal(doubt: Doubt, step: IdempotencyStep) -> Resolved | None:
-    is_same = step.status in IN_DOUBT and step.attempt == doubt.attempt
-    return None if is_same else Resolved.CERTAIN
+Decision = Callable[[HttpRequest, IdempotencyRecord], HttpResponse]
 
 
-def _answered(
-    model_admin: "ModelAdmin[Any]",
-    request: HttpRequest,
-    record: IdempotencyRecord,
-    level: int,
-    text: Text,
-) -> HttpResponse:
-    model_admin.message_user(request, str(text), level)
-    return redirect(record_url(model_admin, record.pk))
-
-
-def _refused(
-    model_admin: "ModelAdmin[Any]", request: HttpRequest, record: IdempotencyRecord, why: Resolved
-) -> HttpResponse:
-    nothing = gettext("Nothing was done.")
-    return _answered(model_admin, request, record, messages.WARNING, f"{nothing} {why.reason}")
-
-
-def resolve(
-    model_admin: "ModelAdmin[Any]", request: HttpRequest, record: IdempotencyRecord
-) -> HttpResponse:
-    """Record what the user found out about a step in doubt."""
-    question = _DECISIONS.get(request.POST.get(DECISION, ""))
-    doubt, step = _seen(request, record)
-    if question is None or step is None:
-        return _refused(model_admin, request, record, Resolved.GONE)
-    if refusal := _refusal(doubt, step):
-        return _refused(model_admin, request, record, refusal)
-    form = OutputForm(request.POST if SURE in request.POST else None) if question is DONE else None
-    if SURE not in request.POST or (form and not form.is_valid()):
-        return _ask(model_admin, request, record, question, step=step, form=form)
-    output = form.cleaned_data["output"] if form else None
-    resolved = resolutions.resolve(Upkeep(_alias(record)), doubt, output=output)
-    if resolved is not Resolved.DONE:
-        return _refused(model_admin, request, record, resolved)
-    model_admin.log_change(request, record, str(question.entry) % step)
-    return _answered(model_admin, request, record, messages.SUCCESS, question.done)
-
-
-if TYPE_CHECKING:
-    _ModelAdmin = admin.ModelAdmin[IdempotencyRecord]
-else:
-    _ModelAdmin = admin.ModelAdmin
-
-Decision = Callable[[_ModelAdmin, HttpRequest, IdempotencyRecord], HttpResponse]
-
-
-class DecisionsAdmin(_ModelAdmin):
+class DecisionsAdmin(ActionsAdmin):
     """Adds the decisions, for users with the permissions to view records and to complete them."""
 
     def has_complete_permission(self, request: HttpRequest) -> bool:
@@ -233,8 +134,8 @@ class DecisionsAdmin(_ModelAdmin):
 
     def get_urls(self) -> list[Any]:
         return [
-            self._route("complete", complete),
-            self._route("resolve", resolve),
+            self._route("complete", self._complete),
+            self._route("resolve", self._resolve),
             *super().get_urls(),
         ]
 
@@ -252,5 +153,55 @@ class DecisionsAdmin(_ModelAdmin):
             raise PermissionDenied
         record = self.get_object(request, unquote(object_id))
         if record is None or request.method != "POST":
-            return redirect(record_url(self, unquote(object_id)))
-        return decision(self, request, record)
+            return redirect(self.record_url(unquote(object_id)))
+        return decision(request, record)
+
+    def _complete(self, request: HttpRequest, record: IdempotencyRecord) -> HttpResponse:
+        """Run the completer for one operation, and report the result."""
+        if SURE not in request.POST:
+            return self._ask(request, record, COMPLETE)
+        completed = completer.Completed(record.pk, Completion.GONE)
+        if envelope_of(record) is not None:
+            # Logged first, because the worker may be killed for taking too long.
+            self.log_change(request, record, str(COMPLETE.entry))
+            completed = completer.complete(_alias(record), record.pk)
+        level, text = _RESULTS[completed.completion]
+        error = f" ({completed.error})" if completed.error else ""
+        return self._answered(request, record, level, f"{text}{error}")
+
+    def _resolve(self, request: HttpRequest, record: IdempotencyRecord) -> HttpResponse:
+        """Record what the user found out about a step in doubt."""
+        question = _DECISIONS.get(request.POST.get(DECISION, ""))
+        doubt, step = _seen(request, record)
+        if question is None or step is None:
+            return self._refused(request, record, Resolved.GONE)
+        if step.status not in IN_DOUBT or step.attempt != doubt.attempt:
+            return self._refused(request, record, Resolved.CERTAIN)
+        is_sure = SURE in request.POST
+        form = OutputForm(request.POST if is_sure else None) if question is DONE else None
+        if not is_sure or (form and not form.is_valid()):
+            return self._ask(request, record, question, step=step, form=form)
+        output = form.cleaned_data["output"] if form else None
+        resolved = resolutions.resolve(Upkeep(_alias(record)), doubt, output=output)
+        if resolved is not Resolved.DONE:
+            return self._refused(request, record, resolved)
+        self.log_change(request, record, str(question.entry) % step)
+        return self._answered(request, record, messages.SUCCESS, question.done)
+
+    def _ask(
+        self, request: HttpRequest, record: IdempotencyRecord, question: Question, **context: Any
+    ) -> HttpResponse:
+        back_url = self.record_url(record.pk)
+        return self.ask(request, question, "decision", record=record, back_url=back_url, **context)
+
+    def _refused(
+        self, request: HttpRequest, record: IdempotencyRecord, why: Resolved
+    ) -> HttpResponse:
+        text = f"{gettext('Nothing was done.')} {why.label}"
+        return self._answered(request, record, messages.WARNING, text)
+
+    def _answered(
+        self, request: HttpRequest, record: IdempotencyRecord, level: int, text: Text
+    ) -> HttpResponse:
+        self.message_user(request, str(text), level)
+        return redirect(self.record_url(record.pk))

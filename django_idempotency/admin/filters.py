@@ -4,10 +4,11 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.conf import settings
 from django.contrib import admin
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.views.main import ChangeList
-from django.db.models import Model, QuerySet
+from django.db.models import Model, Q, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.dateparse import parse_date, parse_datetime
@@ -15,6 +16,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 from ..models import RecordQuerySet
+from .standing import local
 
 FROM, UNTIL = "expires_from", "expires_until"
 #: Every other lookup in a URL is refused: a condition on a body would reveal what is in it.
@@ -31,13 +33,13 @@ _RANGES: tuple[tuple[str | Promise, timedelta | None, timedelta | None], ...] = 
 )
 
 
-_STANDINGS: dict[str, Callable[[RecordQuerySet], RecordQuerySet]] = {
-    "stale": RecordQuerySet.stale,
-    "expired": RecordQuerySet.expired,
-    "pending": lambda records: records.filter(envelope__due_at__isnull=False),
-    "given-up": lambda records: records.filter(
-        envelope__isnull=False, envelope__due_at__isnull=True
-    ),
+_PENDING = Q(envelope__due_at__isnull=False)
+_GIVEN_UP = Q(envelope__isnull=False, envelope__due_at__isnull=True)
+_STANDINGS: dict[str, tuple[str | Promise, Callable[[RecordQuerySet], RecordQuerySet]]] = {
+    "stale": (_("Stale: in progress beyond its lease"), RecordQuerySet.stale),
+    "expired": (_("Expired: answers no more"), RecordQuerySet.expired),
+    "pending": (_("Pending: a completer finishes it"), lambda found: found.filter(_PENDING)),
+    "given-up": (_("Given up: a person has to look"), lambda found: found.filter(_GIVEN_UP)),
 }
 
 
@@ -48,16 +50,11 @@ class StandingFilter(admin.SimpleListFilter):
     parameter_name = "standing"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        return [
-            ("stale", _("Stale: in progress beyond its lease")),
-            ("expired", _("Expired: answers no more")),
-            ("pending", _("Pending: a completer finishes it")),
-            ("given-up", _("Given up: a person has to look")),
-        ]
+        return [(name, title) for name, (title, _narrow) in _STANDINGS.items()]
 
     def queryset(self, request: HttpRequest, queryset: Any) -> Any:
-        narrow = _STANDINGS.get(self.value() or "")
-        return narrow(queryset) if narrow else queryset
+        _title, narrow = _STANDINGS.get(self.value() or "", ("", lambda found: found))
+        return narrow(queryset)
 
 
 def moment(text: str) -> datetime:
@@ -67,11 +64,7 @@ def moment(text: str) -> datetime:
         found = datetime(day.year, day.month, day.day)
     if found is None:
         raise ValueError(text)
-    return timezone.make_aware(found) if timezone.is_naive(found) and _is_zoned() else found
-
-
-def _is_zoned() -> bool:
-    return timezone.is_aware(timezone.now())
+    return timezone.make_aware(found) if timezone.is_naive(found) and settings.USE_TZ else found
 
 
 def moment_in(parameters: Mapping[str, Any], name: str) -> datetime | None:
@@ -133,7 +126,4 @@ class ExpiryFilter(admin.ListFilter):
     def _shown(self, name: str) -> str:
         """The bound as the value of an ``<input type="datetime-local">``."""
         when = moment_in(self.used_parameters, name)
-        if when is None:
-            return ""
-        local = timezone.localtime(when) if timezone.is_aware(when) else when
-        return local.strftime("%Y-%m-%dT%H:%M")
+        return local(when).strftime("%Y-%m-%dT%H:%M") if when else ""

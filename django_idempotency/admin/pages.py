@@ -13,7 +13,6 @@ from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.views.main import ChangeList
 from django.db.models import Q
 from django.http import HttpRequest
-from django.utils.dateparse import parse_datetime
 
 from ..models import IdempotencyRecord, RecordQuerySet
 
@@ -47,12 +46,9 @@ class Place:
 def _read(side: str, text: str) -> Place:
     when, _, record = text.rpartition("_")
     try:
-        expires_at = parse_datetime(when)
-        if expires_at is not None:
-            return Place(side, expires_at, uuid.UUID(record))
-    except ValueError:
-        pass
-    raise IncorrectLookupParameters(text)
+        return Place(side, datetime.fromisoformat(when), uuid.UUID(record))
+    except ValueError as error:
+        raise IncorrectLookupParameters(text) from error
 
 
 def place_in(parameters: Mapping[str, Any]) -> Place | None:

@@ -20,7 +20,7 @@ from django.utils.translation import gettext_lazy as _
 
 from ..models import IdempotencyRecord, RecordQuerySet, Status, UtcNow
 from ..storage.values import StoredResponse
-from .actions import DELETE, EXPIRE, FROM_RECORD, RELEASE, RecordAction, carry_out
+from .actions import DELETE, EXPIRE, FROM_RECORD, RELEASE, RecordAction
 from .bodies import body_of
 from .decisions import DecisionsAdmin
 from .filters import LOOKUPS, UNTIL, ExpiryFilter, StandingFilter, moment_in
@@ -76,39 +76,34 @@ class IdempotencyRecordAdmin(DecisionsAdmin):
 
     @admin.display(description=_("scope"))
     def short_scope(self, record: IdempotencyRecord) -> str:
-        """The beginning of the scope, which may be as long."""
         return _short(record.scope, _SHORT_SCOPE)
 
     @admin.display(description=_("request"))
     def request_line(self, record: IdempotencyRecord) -> str:
-        """Method and path in one column."""
         return format_html("{} {}", record.method, _short(record.path, _SHORT_PATH))
 
     @admin.display(description=_("status"))
     def status_and_age(self, record: IdempotencyRecord) -> str:
-        """The status as a coloured label, and since when the record has it."""
         return render_to_string(_STATUS_TEMPLATE, {"standing": standing(record)})
 
     @admin.display(description=_("size"))
     def size(self, record: Any) -> str | Promise:
-        """The size of the stored body."""
         if record.body_size is not None:
             return filesizeformat(record.body_size)
         return _("omitted") if record.status == Status.COMPLETED else "-"
 
     @admin.display(description=_("created"))
     def created(self, record: IdempotencyRecord) -> str:
-        """How long ago the record was made; the tooltip has the exact time."""
         return _distant(record.created_at, record)
 
     @admin.display(description=_("expires"))
     def expires(self, record: IdempotencyRecord) -> str:
-        """How long until the record expires, or how long ago it expired."""
         return _distant(record.expires_at, record)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[IdempotencyRecord]:
         """All records from the database that writes them, without their stored responses."""
-        records = super().get_queryset(request).using(router.db_for_write(self.model))
+        records: QuerySet[IdempotencyRecord] = super().get_queryset(request)
+        records = records.using(router.db_for_write(self.model))
         heavy = ("response_body", "response_headers", "envelope__request")
         light = records.select_related("envelope").defer(*heavy)
         return light.annotate(now=UtcNow(), body_size=Length("response_body"))
@@ -144,18 +139,18 @@ class IdempotencyRecordAdmin(DecisionsAdmin):
     @admin.action(description=_("Expire: the next request runs anew"), permissions=["expire"])
     def expire(self, request: HttpRequest, records: RecordQuerySet) -> HttpResponse | None:
         """Expire the finished records; those in progress stay as they are."""
-        return carry_out(self, request, records, EXPIRE)
+        return self.carry_out(request, records, EXPIRE)
 
     @admin.action(description=_("Release: free a stuck key"), permissions=["release"])
     def release(self, request: HttpRequest, records: RecordQuerySet) -> HttpResponse | None:
         """Free the keys whose owners are dead; live owners keep their keys."""
-        return carry_out(self, request, records, RELEASE)
+        return self.carry_out(request, records, RELEASE)
 
     # Django's own action of this name would delete live records.
     @admin.action(description=_("Delete: expired records only"), permissions=["delete"])
     def delete_selected(self, request: HttpRequest, records: RecordQuerySet) -> HttpResponse | None:
         """Delete the expired records; the others stay."""
-        return carry_out(self, request, records, DELETE)
+        return self.carry_out(request, records, DELETE)
 
     def delete_view(
         self, request: HttpRequest, object_id: str, extra_context: Any = None

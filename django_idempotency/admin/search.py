@@ -21,9 +21,10 @@ HELP = _(
 )
 
 
-def _id(term: str) -> uuid.UUID | None:
+def id_in(text: str) -> uuid.UUID | None:
+    """The id in a text; None if there is none."""
     try:
-        return uuid.UUID(term)
+        return uuid.UUID(text)
     except ValueError:
         return None
 
@@ -47,7 +48,7 @@ def search(records: RecordQuerySet, term: str, until: datetime | None = None) ->
         return records
     if scope:
         return records.filter(pk=record_id(scope.strip(), key))
-    if (named := _id(key)) and (by_id := records.filter(pk=named)).exists():
+    if (named := id_in(key)) and (by_id := records.filter(pk=named)).exists():
         return by_id
     found = _windowed(records, until)
     return found.filter(path__startswith=key) if key.startswith("/") else found.filter(key=key)

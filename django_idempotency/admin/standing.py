@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
+from django.conf import settings
 from django.utils import formats, timezone
 from django.utils.functional import Promise
 from django.utils.timesince import timesince
@@ -34,11 +34,6 @@ class Standing:
     now: datetime
 
     @property
-    def label(self) -> Text:
-        """The status in words."""
-        return self.status.label
-
-    @property
     def marks(self) -> list[tuple[str, Text]]:
         """Both marks, those that are not empty, each with its words."""
         return [(mark, _MARKS[mark]) for mark in (self.mark, self.completion) if mark]
@@ -56,15 +51,12 @@ class Standing:
 
 def clock(record: IdempotencyRecord) -> datetime:
     """The database's time when the record was read."""
-    annotated: Any = record
-    now: datetime = annotated.now
-    return now
+    return record.now  # type: ignore[attr-defined,no-any-return]
 
 
 def envelope_of(record: IdempotencyRecord) -> IdempotencyEnvelope | None:
     """The stored request of a record, if it has one."""
-    envelope: IdempotencyEnvelope | None = getattr(record, "envelope", None)
-    return envelope
+    return getattr(record, "envelope", None)
 
 
 def _mark(record: IdempotencyRecord, now: datetime) -> str:
@@ -106,7 +98,11 @@ def distance(when: datetime, now: datetime) -> str:
     return str(_("%(time)s ago") % {"time": duration(when, now)})
 
 
+def local(when: datetime) -> datetime:
+    """A moment in the reader's time zone, where the project has time zones."""
+    return timezone.localtime(when) if settings.USE_TZ else when
+
+
 def written(when: datetime) -> str:
     """A moment in the reader's time zone and in the format of the reader's language."""
-    local = timezone.localtime(when) if timezone.is_aware(when) else when
-    return formats.date_format(local, "DATETIME_FORMAT")
+    return formats.date_format(local(when), "DATETIME_FORMAT")

@@ -12,7 +12,7 @@ from django.utils.translation import ngettext
 from ..maintenance.resolutions import IN_DOUBT, RESOLVED_BY_HAND
 from ..models import IdempotencyRecord, IdempotencyStep, StepKind, StepStatus
 from .bodies import Body, output_of
-from .standing import Text, duration, standing
+from .standing import duration, standing
 
 # Only the latest steps are shown; an operation with more of them runs a loop.
 _SHOWN = 100
@@ -20,42 +20,36 @@ _SHOWN = 100
 
 @dataclass(frozen=True, slots=True)
 class ShownStep:
-    """One step: its kind and status, and what is known of its last run."""
+    """One step, and what the page says of it besides its columns."""
 
-    id: int
-    name: str
-    kind: Text
-    status: StepStatus
-    attempt: int
-    began: datetime
-    ended: datetime | None
-    error: str
-    #: Whether a person recorded how it ended.
-    is_resolved: bool
+    row: IdempotencyStep
     #: Whether its outcome is unknown, and no running attempt will record it.
     is_in_doubt: bool
-    size: int | None
     output: Body | None
 
     @property
-    def label(self) -> Text:
-        """The status in words."""
-        return self.status.label
+    def name(self) -> str:
+        return self.row.name.removeprefix("undo:" if self.row.kind == StepKind.UNDO else "")
+
+    @property
+    def is_resolved(self) -> bool:
+        """Whether a person recorded how it ended."""
+        return self.row.error == RESOLVED_BY_HAND
 
     @property
     def is_interrupted(self) -> bool:
         """Whether the attempt that began the step ended before the step did."""
-        return self.is_in_doubt and self.status is StepStatus.STARTED
+        return self.is_in_doubt and self.row.status == StepStatus.STARTED
 
     @property
     def runs(self) -> str:
-        """How often it was run."""
-        return ngettext("%d run", "%d runs", self.attempt) % self.attempt
+        return ngettext("%d run", "%d runs", self.row.attempt) % self.row.attempt
 
     @property
     def took(self) -> str:
         """How long the last run took; empty where that is unknown."""
-        return "" if self.is_resolved or self.ended is None else _brief(self.began, self.ended)
+        began, ended = self.row.started_at, self.row.completed_at
+        return "" if self.is_resolved or ended is None else _brief(began, ended)
 
 
 def _brief(began: datetime, ended: datetime) -> str:
@@ -73,31 +67,14 @@ class ShownSteps:
     """The steps on the page, in the order of their last runs."""
 
     steps: list[ShownStep]
-    there_are_more: bool = False
-
-    @property
-    def have_outputs(self) -> bool:
-        """Whether any of the steps has an output."""
-        return any(step.size is not None for step in self.steps)
+    there_are_more: bool
+    have_outputs: bool
 
 
 def _shown(row: Any, *, is_left: bool, with_outputs: bool) -> ShownStep:
-    is_resolved = row.error == RESOLVED_BY_HAND
     readable = with_outputs and row.output is not None
-    return ShownStep(
-        id=row.pk,
-        name=row.name.removeprefix("undo:") if row.kind == StepKind.UNDO else row.name,
-        kind=StepKind(row.kind).label,
-        status=StepStatus(row.status),
-        attempt=row.attempt,
-        began=row.started_at,
-        ended=row.completed_at,
-        error="" if is_resolved else row.error,
-        is_resolved=is_resolved,
-        is_in_doubt=is_left and row.status in IN_DOUBT,
-        size=row.size,
-        output=output_of(bytes(row.output), row.codec) if readable else None,
-    )
+    output = output_of(bytes(row.output), row.codec) if readable else None
+    return ShownStep(row, is_left and row.status in IN_DOUBT, output)
 
 
 def steps_of(record: IdempotencyRecord, *, with_outputs: bool) -> ShownSteps:
@@ -107,4 +84,5 @@ def steps_of(record: IdempotencyRecord, *, with_outputs: bool) -> ShownSteps:
     found = list((rows if with_outputs else rows.defer("output"))[: _SHOWN + 1])
     is_left = standing(record).is_left
     shown = [_shown(row, is_left=is_left, with_outputs=with_outputs) for row in found[:_SHOWN]]
-    return ShownSteps(shown[::-1], len(found) > _SHOWN)
+    have_outputs = any(row.size is not None for row in found[:_SHOWN])
+    return ShownSteps(shown[::-1], len(found) > _SHOWN, have_outputs)

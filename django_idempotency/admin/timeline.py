@@ -30,8 +30,12 @@ def _claim(record: IdempotencyRecord) -> Moment:
     return Moment(title, record.claimed_at)
 
 
+def _time_of(step: ShownStep) -> datetime:
+    return step.row.completed_at or step.row.started_at
+
+
 def _steps(steps: Iterable[ShownStep]) -> Iterable[Moment]:
-    return (Moment(step.kind, step.ended or step.began, step=step) for step in steps)
+    return (Moment(step.row.get_kind_display(), _time_of(step), step=step) for step in steps)
 
 
 def _ends(record: IdempotencyRecord) -> Iterable[Moment]:
@@ -53,7 +57,7 @@ def _vouching(record: IdempotencyRecord) -> Text:
 
 def _last_sign(record: IdempotencyRecord, steps: Iterable[ShownStep]) -> datetime:
     """The latest time at which the last attempt is known to have run."""
-    signs = (step.began if step.is_resolved else step.ended or step.began for step in steps)
+    signs = (step.row.started_at if step.is_resolved else _time_of(step) for step in steps)
     return max([record.claimed_at, *signs])
 
 

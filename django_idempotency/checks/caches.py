@@ -1,16 +1,15 @@
 """System checks of the replay cache: sharing, unpickling and time-outs."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from django.apps import AppConfig
 from django.conf import settings
-from django.core.checks import CheckMessage, Tags, Warning, register
+from django.core.checks import CheckMessage, Tags, Warning
 
 from .. import conf
 from ..replay_cache.transport import is_raw
-from .settings import needs_settings
+from .settings import check
 
 _TIMEOUTS = ("socket_timeout", "socket_connect_timeout")
 
@@ -29,9 +28,8 @@ def is_of_one_process(alias: str) -> bool:
     return _backend(alias).endswith((".LocMemCache", ".DummyCache"))
 
 
-@register(Tags.caches, deploy=True)
-@needs_settings
-def check_sharing(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Iterator[CheckMessage]:
+@check(Tags.caches, deploy=True)
+def check_sharing(app_configs: object, **kwargs: Any) -> Iterator[CheckMessage]:
     """W011: when a record is expired, every process loses its entry of it."""
     if is_of_one_process(conf.cache_alias()):
         yield Warning(
@@ -42,9 +40,8 @@ def check_sharing(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Ite
         )
 
 
-@register(Tags.security, deploy=True)
-@needs_settings
-def check_pickles(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Iterator[CheckMessage]:
+@check(Tags.security, deploy=True)
+def check_pickles(app_configs: object, **kwargs: Any) -> Iterator[CheckMessage]:
     """W012: write access to the cache's server is not enough to run code here."""
     alias = conf.cache_alias()
     if alias and not is_of_one_process(alias) and not is_raw(alias):
@@ -66,11 +63,8 @@ def _given(alias: str) -> Collection[str]:
     return {str(name).lower() for name in names}
 
 
-@register(Tags.caches)
-@needs_settings
-def check_timeouts(
-    app_configs: Sequence[AppConfig] | None, **kwargs: Any
-) -> Iterator[CheckMessage]:
+@check(Tags.caches)
+def check_timeouts(app_configs: object, **kwargs: Any) -> Iterator[CheckMessage]:
     """W013: requests do not wait for ever for a Redis that hangs."""
     alias = conf.cache_alias()
     given = _given(alias) if alias and is_raw(alias) else _TIMEOUTS

@@ -3,20 +3,22 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from django.apps import AppConfig
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.db import connections, router
 
 from .. import conf
 from ..models import IdempotencyRecord
 from ..storage.dialects import DIALECTS
-from .settings import needs_settings
+from .settings import check
+
+
+def atomic_aliases() -> set[str]:
+    """The databases with ATOMIC_REQUESTS."""
+    return {alias for alias in connections if connections[alias].settings_dict["ATOMIC_REQUESTS"]}
 
 
 @register(Tags.database)
-def check_autocommit(
-    app_configs: Sequence[AppConfig] | None, **kwargs: Any
-) -> Iterator[CheckMessage]:
+def check_autocommit(app_configs: object, **kwargs: Any) -> Iterator[CheckMessage]:
     """E002: a claim must be able to commit by itself."""
     for alias in connections:
         if not connections[alias].settings_dict["AUTOCOMMIT"]:
@@ -28,7 +30,7 @@ def check_autocommit(
 
 
 @register(Tags.database, deploy=True)
-def check_sqlite(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Iterator[CheckMessage]:
+def check_sqlite(app_configs: object, **kwargs: Any) -> Iterator[CheckMessage]:
     """W008: SQLite's transactions take the write lock when they begin."""
     alias = router.db_for_write(IdempotencyRecord)
     connection = connections[alias]
@@ -45,7 +47,7 @@ def check_sqlite(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Iter
 
 @register(Tags.database, deploy=True)
 def check_tables(
-    app_configs: Sequence[AppConfig] | None, databases: Sequence[str] | None = None, **kwargs: Any
+    app_configs: object, databases: Sequence[str] | None = None, **kwargs: Any
 ) -> Iterator[CheckMessage]:
     """W009: the table of records exists."""
     for alias in databases or ():
@@ -60,7 +62,7 @@ def check_tables(
 
 
 @register(Tags.compatibility)
-def check_vendor(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Iterator[CheckMessage]:
+def check_vendor(app_configs: object, **kwargs: Any) -> Iterator[CheckMessage]:
     """E003: the database of the records is supported."""
     alias = router.db_for_write(IdempotencyRecord)
     vendor = connections[alias].vendor
@@ -73,12 +75,9 @@ def check_vendor(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Iter
 
 
 @register(Tags.compatibility)
-def check_atomic_requests(
-    app_configs: Sequence[AppConfig] | None, **kwargs: Any
-) -> Iterator[CheckMessage]:
+def check_atomic_requests(app_configs: object, **kwargs: Any) -> Iterator[CheckMessage]:
     """W001: only the database of the records has ATOMIC_REQUESTS; several cannot commit as one."""
-    aliases = [a for a in connections if connections[a].settings_dict["ATOMIC_REQUESTS"]]
-    others = sorted(set(aliases) - {router.db_for_write(IdempotencyRecord)})
+    others = sorted(atomic_aliases() - {router.db_for_write(IdempotencyRecord)})
     if others:
         yield Warning(
             f"ATOMIC_REQUESTS is on for databases without the records: {', '.join(others)}.",
@@ -87,11 +86,8 @@ def check_atomic_requests(
         )
 
 
-@register(Tags.compatibility)
-@needs_settings
-def check_prepared(
-    app_configs: Sequence[AppConfig] | None, **kwargs: Any
-) -> Iterator[CheckMessage]:
+@check(Tags.compatibility)
+def check_prepared(app_configs: object, **kwargs: Any) -> Iterator[CheckMessage]:
     """W014: statements are not prepared for one server connection and executed on another."""
     alias = router.db_for_write(IdempotencyRecord)
     if conf.prepares() and connections[alias].settings_dict.get("DISABLE_SERVER_SIDE_CURSORS"):

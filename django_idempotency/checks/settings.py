@@ -1,11 +1,11 @@
 """System checks of the project's settings, and of the codecs that they name."""
 
 import functools
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator
 from difflib import get_close_matches
 from typing import Any
 
-from django.apps import AppConfig, apps
+from django.apps import apps
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 
@@ -16,20 +16,21 @@ from ..policy import resolve
 Check = Callable[..., Iterable[CheckMessage]]
 
 
-def needs_settings(check: Check) -> Check:
-    """Make a check say nothing while E001 refuses a setting, which the check may read."""
+def check(tag: str, *, deploy: bool = False) -> Callable[[Check], Check]:
+    """Register a check, which says nothing while E001 refuses a setting that it may read."""
 
-    @functools.wraps(check)
-    def checked(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Iterable[CheckMessage]:
-        return [] if any(conf.faults()) else check(app_configs, **kwargs)
+    def registered(function: Check) -> Check:
+        @functools.wraps(function)
+        def checked(app_configs: object, **kwargs: Any) -> Iterable[CheckMessage]:
+            return [] if any(conf.faults()) else function(app_configs, **kwargs)
 
-    return checked
+        return register(tag, deploy=deploy)(checked)
+
+    return registered
 
 
 @register(Tags.compatibility)
-def check_settings(
-    app_configs: Sequence[AppConfig] | None, **kwargs: Any
-) -> Iterator[CheckMessage]:
+def check_settings(app_configs: object, **kwargs: Any) -> Iterator[CheckMessage]:
     """E001: each setting is what it must be."""
     for problem in conf.faults():
         yield Error(
@@ -40,9 +41,7 @@ def check_settings(
 
 
 @register(Tags.compatibility)
-def check_foreign_settings(
-    app_configs: Sequence[AppConfig] | None, **kwargs: Any
-) -> Iterator[CheckMessage]:
+def check_foreign_settings(app_configs: object, **kwargs: Any) -> Iterator[CheckMessage]:
     """W015: a setting with this package's prefix is one of its settings, and not mistyped."""
     for name in conf.foreign():
         # Without the prefix, which all of them share.
@@ -65,9 +64,8 @@ def _lacking(name: str, wanted: Iterable[str]) -> list[str]:
     return [header for header in wanted if header.lower() not in listed and "*" not in listed]
 
 
-@register(Tags.compatibility)
-@needs_settings
-def check_cors(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Iterator[CheckMessage]:
+@check(Tags.compatibility)
+def check_cors(app_configs: object, **kwargs: Any) -> Iterator[CheckMessage]:
     """W002 and W003: code in another site's pages may send a key, and read what became of it."""
     if not apps.is_installed("corsheaders"):
         return
@@ -87,9 +85,8 @@ def check_cors(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Iterat
         )
 
 
-@register(Tags.security)
-@needs_settings
-def check_codecs(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Iterator[CheckMessage]:
+@check(Tags.security)
+def check_codecs(app_configs: object, **kwargs: Any) -> Iterator[CheckMessage]:
     """E005: stored bodies can be written and read."""
     for problem in codecs.faults():
         yield Error(

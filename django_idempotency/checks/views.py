@@ -1,16 +1,15 @@
 """System checks of the views behind the project's URLs: their options and their doors."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
 from asgiref.sync import iscoroutinefunction
-from django.apps import AppConfig
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.core.exceptions import ImproperlyConfigured
-from django.db import connections, router
+from django.db import router
 from django.urls import NoReverseMatch, URLPattern, URLResolver, get_resolver, reverse
 
 from .. import conf
@@ -20,7 +19,8 @@ from ..engine.atomic_requests import owns_transactions
 from ..models import IdempotencyRecord
 from ..policy import Policy, resolve
 from .caches import is_of_one_process
-from .settings import needs_settings
+from .databases import atomic_aliases
+from .settings import check
 
 _MIDDLEWARE = "django_idempotency.middleware.IdempotencyMiddleware"
 
@@ -72,14 +72,8 @@ def _protected_views() -> Iterator[tuple[Any, Policy]]:
                 yield callback, policy
 
 
-def _atomic_aliases() -> set[str]:
-    return {alias for alias in connections if connections[alias].settings_dict["ATOMIC_REQUESTS"]}
-
-
 @register(Tags.urls)
-def check_middleware(
-    app_configs: Sequence[AppConfig] | None, **kwargs: Any
-) -> Iterator[CheckMessage]:
+def check_middleware(app_configs: object, **kwargs: Any) -> Iterator[CheckMessage]:
     """E004: no middleware comes after this package's, which calls function views itself."""
     if _MIDDLEWARE in settings.MIDDLEWARE and settings.MIDDLEWARE[-1] != _MIDDLEWARE:
         yield Error(
@@ -89,9 +83,8 @@ def check_middleware(
         )
 
 
-@register(Tags.urls)
-@needs_settings
-def check_options(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Iterator[CheckMessage]:
+@check(Tags.urls)
+def check_options(app_configs: object, **kwargs: Any) -> Iterator[CheckMessage]:
     """E007: the options that ``as_view()`` gives a view are what they must be."""
     for callback in _views():
         try:
@@ -104,9 +97,8 @@ def check_options(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Ite
             )
 
 
-@register(Tags.urls)
-@needs_settings
-def check_leases(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Iterator[CheckMessage]:
+@check(Tags.urls)
+def check_leases(app_configs: object, **kwargs: Any) -> Iterator[CheckMessage]:
     """W004: a reply is replayed for longer than its claim was trusted."""
     for callback, policy in _protected_views():
         if policy.lease > policy.retention:
@@ -117,13 +109,10 @@ def check_leases(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Iter
             )
 
 
-@register(Tags.urls)
-@needs_settings
-def check_databases_of_views(
-    app_configs: Sequence[AppConfig] | None, **kwargs: Any
-) -> Iterator[CheckMessage]:
+@check(Tags.urls)
+def check_databases_of_views(app_configs: object, **kwargs: Any) -> Iterator[CheckMessage]:
     """W005: a view's records are in the database of its requests' transactions."""
-    atomic = _atomic_aliases()
+    atomic = atomic_aliases()
     for callback, policy in _protected_views():
         using = policy.using or router.db_for_write(IdempotencyRecord)
         if policy.atomic and atomic and isinstance(using, str) and using not in atomic:
@@ -135,13 +124,10 @@ def check_databases_of_views(
             )
 
 
-@register(Tags.urls)
-@needs_settings
-def check_hidden_doors(
-    app_configs: Sequence[AppConfig] | None, **kwargs: Any
-) -> Iterator[CheckMessage]:
+@check(Tags.urls)
+def check_hidden_doors(app_configs: object, **kwargs: Any) -> Iterator[CheckMessage]:
     """W006: under ATOMIC_REQUESTS a claim does not join Django's transaction."""
-    atomic = _atomic_aliases()
+    atomic = atomic_aliases()
     for callback, policy in _protected_views():
         kept_apart = atomic <= set(getattr(callback, "_non_atomic_requests", ()))
         if policy.atomic and not kept_apart and not owns_transactions(callback):
@@ -160,11 +146,8 @@ def _has_status_url() -> bool:
         return False
 
 
-@register(Tags.urls)
-@needs_settings
-def check_accepting_views(
-    app_configs: Sequence[AppConfig] | None, **kwargs: Any
-) -> Iterator[CheckMessage]:
+@check(Tags.urls)
+def check_accepting_views(app_configs: object, **kwargs: Any) -> Iterator[CheckMessage]:
     """E006: a client whose request was accepted has a URL to ask for its state."""
     for callback, policy in _protected_views():
         if policy.respond == "accepted" and not _has_status_url():
@@ -182,9 +165,8 @@ def _has_door_above_login(callback: Any) -> bool:
     return hasattr(inside, "login_url")
 
 
-@register(Tags.caches, deploy=True)
-@needs_settings
-def check_quotas(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Iterator[CheckMessage]:
+@check(Tags.caches, deploy=True)
+def check_quotas(app_configs: object, **kwargs: Any) -> Iterator[CheckMessage]:
     """W010: a quota is counted in a cache that all processes share."""
     is_alone = is_of_one_process(conf.quota_cache())
     for callback, policy in _protected_views():
@@ -197,7 +179,7 @@ def check_quotas(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Iter
 
 
 @register(Tags.security)
-def check_logins(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Iterator[CheckMessage]:
+def check_logins(app_configs: object, **kwargs: Any) -> Iterator[CheckMessage]:
     """W007: a caller who may not see a view gets no replay of its replies."""
     for callback in _views():
         if _has_door_above_login(callback):

@@ -7,7 +7,7 @@ import gzip
 import sys
 import zlib
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -28,12 +28,6 @@ _LARGEST_BYTES = 256 * 1024 * 1024
 _GZIP_LEVEL = 6
 
 
-class _Decompressor(Protocol):
-    @property
-    def eof(self) -> bool: ...
-    def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
-
-
 def _if_smaller(body: bytes, compress: Callable[[bytes], bytes]) -> bytes:
     if not _SMALLEST_BYTES <= len(body) <= _LARGEST_BYTES:
         return body
@@ -41,8 +35,8 @@ def _if_smaller(body: bytes, compress: Callable[[bytes], bytes]) -> bytes:
     return compressed if len(compressed) < len(body) else body
 
 
-def _whole(decompressor: _Decompressor, body: bytes) -> bytes:
-    plain = decompressor.decompress(body, _LARGEST_BYTES + 1)
+def _whole(decompressor: Any, body: bytes) -> bytes:
+    plain: bytes = decompressor.decompress(body, _LARGEST_BYTES + 1)
     if len(plain) > _LARGEST_BYTES or not decompressor.eof:
         raise ValueError(f"the body is cut off, or larger than {_LARGEST_BYTES} bytes")
     return plain
@@ -63,7 +57,6 @@ class GzipCodec:
     name = "gzip"
 
     def encode(self, body: bytes) -> bytes:
-        """The body, compressed where that makes it smaller."""
         return _if_smaller(body, _gzip)
 
     def decode(self, body: bytes) -> bytes:
@@ -81,7 +74,6 @@ class ZstdCodec:
             raise ImproperlyConfigured('zstd needs pip install "django-idempotency[zstd]".')
 
     def encode(self, body: bytes) -> bytes:
-        """The body, compressed where that makes it smaller."""
         return _if_smaller(body, _zstd)
 
     def decode(self, body: bytes) -> bytes:

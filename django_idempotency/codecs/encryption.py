@@ -40,7 +40,6 @@ class FernetCodec:
         return conf.fernet_keys()
 
     def encode(self, body: bytes) -> bytes:
-        """A Fernet token of the body."""
         return self._fernet.encrypt(body)
 
     def decode(self, body: bytes) -> bytes:

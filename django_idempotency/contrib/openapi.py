@@ -16,19 +16,15 @@ from rest_framework.views import exception_handler
 from .. import middleware
 from ..doors.policies import described_policy
 from ..exceptions import (
+    REFUSALS,
     AttemptsExhaustedError,
     IdempotencyError,
-    InProgressError,
-    KeyErasedError,
-    KeyInvalidError,
     KeyMissingError,
-    KeyReusedError,
     OperationFailedError,
     OperationPendingError,
     OutcomeUnknownError,
     QuotaExceededError,
     Remedy,
-    UnavailableError,
 )
 from ..http.keys import MAX_LENGTH, PATTERN
 from ..http.problems import PROBLEM_TYPE, problem_details
@@ -45,13 +41,6 @@ else:
 Schema = dict[str, Any]
 Errors = Collection[type[IdempotencyError]]
 
-#: Every refusal, in the order of their statuses.
-ERRORS: Errors = (
-    *(KeyMissingError, KeyInvalidError, InProgressError, AttemptsExhaustedError),
-    *(OperationFailedError, OutcomeUnknownError),
-    *(KeyErasedError, KeyReusedError, QuotaExceededError),
-    *(OperationPendingError, UnavailableError),
-)
 _KEY: Schema = {"type": "string", "minLength": 1, "maxLength": MAX_LENGTH, "pattern": PATTERN}
 _REPLAYED: Schema = {
     "description": "Stands here when this is the reply to an earlier request with the same key.",
@@ -62,7 +51,6 @@ _RETRY_AFTER: Schema = {
     "description": "After so many seconds the same request may be sent again, with the same key.",
     "schema": {"type": "integer", "minimum": 0},
 }
-
 _LOCATION: Schema = {
     "description": "Where to ask for the operation's state and, in the end, its response.",
     "schema": {"type": "string", "format": "uri-reference"},
@@ -75,7 +63,7 @@ def _enum(members: Collection[str]) -> Schema:
 
 # The enumerations are components with names of their own: drf-spectacular's hook would name them
 # after their properties, and the project may have a "code" as well.
-_CODES = "IdempotencyCode", _enum([error.code for error in ERRORS])
+_CODES = "IdempotencyCode", _enum([error.code for error in REFUSALS])
 _REMEDIES = "IdempotencyRemedy", _enum([remedy.value for remedy in Remedy])
 
 
@@ -90,7 +78,7 @@ def _errors_of(policy: Policy) -> Errors:
         OutcomeUnknownError: policy.atomic,
         OperationPendingError: policy.atomic,
     }
-    return [error for error in ERRORS if not never.get(error)]
+    return [error for error in REFUSALS if not never.get(error)]
 
 
 def _header_of(policy: Policy, name: str) -> OpenApiParameter:
@@ -131,11 +119,7 @@ def _merged(theirs: Schema, ours: Schema) -> Schema:
     for media_type, body in ours["content"].items():
         content[media_type] = _either(content[media_type], body) if media_type in content else body
     descriptions = [str(theirs.get("description") or ""), ours["description"]]
-    merged = {
-        **theirs,
-        "description": "\n\n".join(filter(None, descriptions)),
-        "content": content,
-    }
+    merged = {**theirs, "description": "\n\n".join(filter(None, descriptions)), "content": content}
     if headers := {**ours.get("headers", {}), **theirs.get("headers", {})}:
         merged["headers"] = headers
     return merged
@@ -143,11 +127,8 @@ def _merged(theirs: Schema, ours: Schema) -> Schema:
 
 def _documented(responses: Schema, status: str) -> Schema:
     """The author's reply for this status, or for a range; beside ours a range would be ignored."""
-    for name in (status, f"{status[0]}XX", "default"):
-        if name in responses:
-            found: Schema = responses[name]
-            return found
-    return {}
+    names = (status, f"{status[0]}XX", "default")
+    return next((responses[name] for name in names if name in responses), {})
 
 
 def _may_be_replayed(status: str) -> bool:

@@ -65,7 +65,7 @@ def call(
     """Call a handler in the way of the request's framework, at most once for its key."""
     state_of(request).policy = policy
     if is_rest_framework(request):
-        return _RestFrameworkCall(request, policy, handler).run(apart)
+        return _call_in_rest_framework(request, policy, handler, apart)
     return _call_plainly(request, policy, handler, apart)
 
 
@@ -97,41 +97,35 @@ def _call_plainly(
     return _echo(response, key)
 
 
-class _RestFrameworkCall:
-    """One covered call in REST framework: finalised and rendered once, inside the transaction."""
+def _call_in_rest_framework(
+    request: Any, policy: Policy, handler: Handler, apart: Collection[str]
+) -> HttpResponseBase:
+    """Call the handler; its response is finalised and rendered once, inside the transaction.
 
-    def __init__(self, request: Any, policy: Policy, handler: Handler) -> None:
-        self._request = request
-        self._policy = policy
-        self._handler = handler
-        self._context = request.parser_context
-        self._finalize = self._context["view"].finalize_response
-        self._key: Key | None = None
-        self._final: HttpResponseBase | None = None
+    A refusal is raised, for the project's exception handler.
+    """
+    context = request.parser_context
+    view = context["view"]
+    finalize: Handler = view.finalize_response
+    key: Key | None = None
+    final: HttpResponseBase | None = None
 
-    def run(self, apart: Collection[str]) -> HttpResponseBase:
-        """Call the handler; a refusal is raised, for the project's exception handler."""
-        self._context["view"].finalize_response = self._finalize_once
-        try:
-            self._key = _key_of(self._request, self._policy)
-            self._final = execute(
-                self._request, self._policy, self._key, self._respond, apart=apart
-            )
-        except IdempotencyError as error:
-            raise IdempotencyAPIException(error) from error
-        return self._final
+    def finalize_once(request: Any, response: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        if response is not final:
+            response = finalize(request, response, *args, **kwargs)
+        return _echo(response, key)
 
-    def _respond(self) -> HttpResponseBase:
-        response = self._handler()
-        args, kwargs = self._context["args"], self._context["kwargs"]
-        return _rendered(self._finalize(self._request, response, *args, **kwargs))
+    def respond() -> HttpResponseBase:
+        response = handler()
+        return _rendered(finalize(request, response, *context["args"], **context["kwargs"]))
 
-    def _finalize_once(
-        self, request: Any, response: HttpResponseBase, *args: Any, **kwargs: Any
-    ) -> HttpResponseBase:
-        if response is not self._final:
-            response = self._finalize(request, response, *args, **kwargs)
-        return _echo(response, self._key)
+    view.finalize_response = finalize_once
+    try:
+        key = _key_of(request, policy)
+        final = execute(request, policy, key, respond, apart=apart)
+    except IdempotencyError as error:
+        raise IdempotencyAPIException(error) from error
+    return final
 
 
 def _key_of(request: HttpRequest, policy: Policy) -> Key | None:

@@ -80,7 +80,7 @@ def cover_dispatch(cls: type[Any]) -> None:
     before the handler. If the class has the mixin and a ``dispatch`` of its own, that would run
     outside of the mixin's, without the transaction that ATOMIC_REQUESTS promises for all of it.
     """
-    if _has_covering_dispatch(cls):
+    if mark_of(cls).dispatch in unwrapped(cls.dispatch):
         return
     own = vars(cls).get("dispatch")
 
@@ -93,11 +93,6 @@ def cover_dispatch(cls: type[Any]) -> None:
     own_transactions(dispatch)
     cls.dispatch = dispatch
     leave(cls, dispatch=dispatch)
-
-
-def _has_covering_dispatch(cls: type[Any]) -> bool:
-    covering = mark_of(cls).dispatch
-    return covering is not None and any(each is covering for each in unwrapped(cls.dispatch))
 
 
 def _cover_subclasses(cls: type[Any]) -> None:
@@ -188,16 +183,10 @@ def _covered(view: Any, handler: Any, policy: Policy, apart: Collection[str]) ->
         partial = functools.partial(handler, request, *args, **kwargs)
         return partial() if is_entered(request, policy) else acall(request, policy, partial)
 
-    return acovered if _is_coroutine(getattr(handler, "__func__", handler)) else covered
+    return acovered if iscoroutinefunction(handler) else covered
 
 
 @functools.lru_cache(1024)
-def _is_coroutine(function: Callable[..., Any]) -> bool:
-    """Asked for each request; the answer takes time and stays the same."""
-    return bool(iscoroutinefunction(function))
-
-
-@functools.cache
 def _is_async(cls: Hashable) -> bool:
     """Asked for each request; Django looks at every handler for the answer."""
     dispatches = (function for name, function in _answering(cls) if name == "dispatch")

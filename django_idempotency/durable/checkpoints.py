@@ -14,12 +14,9 @@ from django.db import transaction
 
 from ..exceptions import TransitionError
 from ..protocol.claims import Claim
-from ..storage.records import RowLockedError
+from ..storage.records import PROBER_SECONDS, RowLockedError
 from ..storage.steps import Entry, Journal
 from ..storage.transactions import is_doomed
-
-# A duplicate that probes, or a clean-up, locks the record for one statement: it is worth the wait.
-_PATIENCE_SECONDS = 1.0
 
 
 class Checkpoints:
@@ -51,8 +48,7 @@ class Checkpoints:
     def transaction(self, name: str, longer: timedelta = timedelta()) -> Iterator[str]:
         """A transaction that locks the record and renews the lease, by ``longer`` more.
 
-        Yields the mark that it wrote into the record. Raises TransitionError when the claim was
-        lost.
+        Yields its mark in the record. Raises TransitionError when the claim was lost.
         """
         if self._claim is None or self.inside:
             with transaction.atomic(using=self._using, durable=not self.inside):
@@ -65,7 +61,7 @@ class Checkpoints:
             try:
                 stack.enter_context(self._locked(self._claim, mark, longer, wait=None))
             except RowLockedError:
-                patient = self._locked(self._claim, mark, longer, wait=_PATIENCE_SECONDS)
+                patient = self._locked(self._claim, mark, longer, wait=PROBER_SECONDS)
                 stack.enter_context(patient)
             yield mark
             self._refuse_doomed(name)

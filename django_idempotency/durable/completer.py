@@ -160,10 +160,7 @@ def _open_transactions_left_alone() -> Iterator[None]:
 
 
 def _take_up(using: str, row: IdempotencyEnvelope, *, give_up: bool) -> bool:
-    """Count one more try, after which the operation is due again or, after the last, never.
-
-    False if another completer was faster.
-    """
+    """Count one more try, and set when the next is due; False if another completer was faster."""
     tries = row.tries + 1
     last = give_up and tries >= conf.completer_attempts()
     due_at = None if last else UtcNow() + _pause(tries)
@@ -186,7 +183,7 @@ def _give_up(using: str, row: IdempotencyEnvelope, error: str) -> Completed:
     return Completed(row.pk, Completion.GIVEN_UP, error)
 
 
-def _wipe(using: str, row: IdempotencyEnvelope, completion: Completion, error: str) -> Completed:
+def _closed(using: str, row: IdempotencyEnvelope, completion: Completion, error: str) -> Completed:
     """Delete the stored request: nothing is left to complete."""
     # By its time as well: when the key was recycled meanwhile, the new life has its own envelope.
     # By a range: SQLite compares texts, and Django writes whole seconds without a fraction.
@@ -207,9 +204,9 @@ def complete(using: str, record_id: UUID) -> Completed:
 def _complete(using: str, row: IdempotencyEnvelope, *, give_up: bool) -> Completed:
     record = _record(using, row.pk)
     if record is None or record.is_erased:
-        return _wipe(using, row, Completion.GONE, "")
+        return _closed(using, row, Completion.GONE, "")
     if record.status == Status.COMPLETED:
-        return _wipe(using, row, Completion.COMPLETED, "")
+        return _closed(using, row, Completion.COMPLETED, "")
     if not _take_up(using, row, give_up=give_up):
         return Completed(row.pk, Completion.BUSY)
     resumption = Resumption(_intent(record))
@@ -235,7 +232,7 @@ def _refused(using: str, row: IdempotencyEnvelope, error: IdempotencyError) -> C
         return _busy(using, row)
     name = type(error).__name__
     if isinstance(error, KeyErasedError):
-        return _wipe(using, row, Completion.GONE, name)
+        return _closed(using, row, Completion.GONE, name)
     return _left(using, row, name) if error.retry_after else _give_up(using, row, name)
 
 
@@ -250,9 +247,9 @@ def _outcome(
     """What follows from the record after the request was made once more."""
     record = _record(using, row.pk)
     if record is None:
-        return _wipe(using, row, Completion.GONE, "")
+        return _closed(using, row, Completion.GONE, "")
     if record.status == Status.COMPLETED:
-        return _wipe(using, row, Completion.COMPLETED, "")
+        return _closed(using, row, Completion.COMPLETED, "")
     error = record.error or f"HTTP {response.status_code}"
     if resumption.token is None:
         # The view did not run: a permission was taken away, say, or the URL is gone.
@@ -260,9 +257,9 @@ def _outcome(
     if record.token != resumption.token or error in _NOT_OURS:
         return _busy(using, row)
     if error in FINAL_ERRORS:
-        return _wipe(using, row, Completion.FAILED, error)
+        return _closed(using, row, Completion.FAILED, error)
     if response.status_code < 500 and error != OutcomeUnknownError.__name__:
-        return _wipe(using, row, Completion.REFUSED, error)
+        return _closed(using, row, Completion.REFUSED, error)
     return _left(using, row, error)
 
 
@@ -277,10 +274,7 @@ def _left(using: str, row: IdempotencyEnvelope, error: str) -> Completed:
 
 
 def complete_due(using: str = "", limit: int = BATCH_SIZE) -> Iterator[Completed]:
-    """The operations that are due are taken up one by one, the longest due first.
-
-    Several completers may run at once: each operation is taken up by one of them.
-    """
+    """Each operation that is due is taken up, by one of all running completers; oldest first."""
     alias = using or router.db_for_write(IdempotencyRecord)
     due = IdempotencyEnvelope.objects.using(alias).filter(due_at__lte=UtcNow())
     for pk in list(due.order_by("due_at").values_list("pk", flat=True)[:limit]):

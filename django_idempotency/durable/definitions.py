@@ -30,10 +30,7 @@ class RetryPolicy(Protocol):
     """How often a call is tried in one request: :class:`django_idempotency.retry.Retry`."""
 
     def run(self, function: Callable[[], Any], /, never: Errors) -> Any:
-        """What ``function`` returns in the end; raises RetriesExhaustedError when it never does.
-
-        An exception of ``never`` is raised at once.
-        """
+        """What ``function`` returns; raises RetriesExhaustedError, and any of ``never`` at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,11 +125,6 @@ def result_to_json(name: str, result: Any) -> bytes:
     return text.encode()
 
 
-def result_from_json(text: bytes) -> Any:
-    """The result of that JSON."""
-    return json.loads(text)
-
-
 def result_of(output: bytes | None, codec: str) -> Any:
     """The result of a recorded step; raises UndecodableError."""
-    return None if output is None else result_from_json(decode(output, codec))
+    return None if output is None else json.loads(decode(output, codec))

@@ -16,7 +16,7 @@ from django.conf import settings
 from django.core.exceptions import RequestDataTooBig
 from django.core.handlers.wsgi import WSGIRequest
 from django.http import HttpRequest
-from django.http.request import RawPostDataException
+from django.http.request import HttpHeaders, RawPostDataException
 
 from .. import conf
 from ..codecs import decode, encode
@@ -57,12 +57,8 @@ class Resumption:
     refusal: IdempotencyError | None = None
 
 
-def _name(header: str) -> str:
-    return "HTTP_" + header.upper().replace("-", "_")
-
-
 def _environ(request: HttpRequest) -> dict[str, str]:
-    kept = (*_KEPT, *map(_name, conf.request_headers()))
+    kept = (*_KEPT, *map(HttpHeaders.to_wsgi_name, conf.request_headers()))
     if settings.SECURE_PROXY_SSL_HEADER:
         kept = (*kept, settings.SECURE_PROXY_SSL_HEADER[0])
     if settings.USE_X_FORWARDED_HOST:
@@ -112,10 +108,7 @@ def _body(request: HttpRequest) -> bytes | None:
 
 
 def envelope_of(request: HttpRequest) -> Envelope | None:
-    """The envelope of a request; None if the request could not be made again from it.
-
-    Reads the body, before a parser consumes it.
-    """
+    """The envelope of a request, whose body it reads; None if that cannot be made again from it."""
     plain = http_request(request)
     user_id, body = _user_id(request), _body(plain)
     if user_id is None or body is None:
@@ -181,10 +174,7 @@ def request_of(envelope: Envelope, resumption: Resumption, user: Any) -> WSGIReq
 
 
 def _log_in(request: WSGIRequest, user: Any) -> None:
-    """Django's middleware and REST framework's authentication find this user.
-
-    Both look first at what is cached on the request, and so need no session and no credentials.
-    """
+    """Django and REST framework find this user cached, and need no session or credentials."""
 
     async def auser() -> Any:
         return user

@@ -9,13 +9,15 @@ What is guaranteed, sentence by sentence:
 """
 
 import hashlib
+import json
 import logging
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import partial
 from typing import Any, NoReturn
 
 from django.db import DatabaseError, connections, transaction
@@ -35,13 +37,13 @@ from ..exceptions import (
 from ..models import StepKind, StepStatus
 from ..storage.records import RowLockedError
 from ..storage.steps import Entry
+from ..storage.transactions import own_blocks
 from ..storage.values import Intent
 from .checkpoints import Checkpoints
 from .definitions import (
     Definition,
     Function,
     digest_of,
-    result_from_json,
     result_of,
     result_to_json,
 )
@@ -76,6 +78,14 @@ class _Run:
     tries: int = 0
     began: float = field(default_factory=time.monotonic)
 
+    def call(self) -> Any:
+        """Make the call, as one more try."""
+        self.tries += 1
+        extra: dict[str, Any] = {"idempotency_key": self.key}
+        if self.step.timeout is not None and self.step.kind is not StepKind.UNDO:
+            extra["timeout"] = self.step.timeout.total_seconds()
+        return self.step.run(**extra)
+
     def entry(self, status: StepStatus, **details: Any) -> Entry:
         """What to record of the step now."""
         return Entry(
@@ -92,7 +102,7 @@ class _Run:
         """What to record of the finished step, and its result as later attempts will read it."""
         text = result_to_json(self.step.name, result)
         output, codec = encode(text)
-        return self.entry(StepStatus.COMPLETED, output=output, codec=codec), result_from_json(text)
+        return self.entry(StepStatus.COMPLETED, output=output, codec=codec), json.loads(text)
 
 
 def downstream_key(intent: Intent, name: str) -> str:
@@ -185,8 +195,7 @@ class Steps:
         return result
 
     def _refuse_transaction(self, step: Definition) -> None:
-        blocks = connections[self._using].atomic_blocks
-        if not all(getattr(block, "_from_testcase", False) for block in blocks):
+        if own_blocks(connections[self._using]):
             raise transaction.TransactionManagementError(
                 f"call {step.name!r} must not be made inside a transaction, which would stay open"
                 " as long as it takes: protect the view with atomic=False"
@@ -196,34 +205,16 @@ class Steps:
         intent = self._intent
         return downstream_key(intent, step.oldest_name) if intent else str(uuid.uuid4())
 
-    def _call(self, run: _Run) -> Callable[[], Any]:
-        """A function that makes the call; each time it is called counts as one try."""
-        step = run.step
-        extra: dict[str, Any] = {"idempotency_key": run.key}
-        if step.timeout is not None and step.kind is not StepKind.UNDO:
-            extra["timeout"] = step.timeout.total_seconds()
-
-        def call() -> Any:
-            run.tries += 1
-            return step.run(**extra)
-
-        return call
-
-    def _call_within_lease(self, run: _Run) -> Callable[[], Any]:
-        """The same; before each try the lease is made to cover it."""
-        call, duration = self._call(run), run.step.timeout or timedelta()
-
-        def call_within_lease() -> Any:
-            try:
-                self._checkpoints.ensure_lease(duration)
-            except Exception as error:
-                raise _NotMadeError from error
-            return call()
-
-        return call_within_lease
+    def _call_within_lease(self, run: _Run) -> Any:
+        """Make the call; before that the lease is made to cover it."""
+        try:
+            self._checkpoints.ensure_lease(run.step.timeout or timedelta())
+        except Exception as error:
+            raise _NotMadeError from error
+        return run.call()
 
     def _at_least_once(self, run: _Run) -> Any:
-        call, retry = self._call_within_lease(run), run.step.retry
+        call, retry = partial(self._call_within_lease, run), run.step.retry
         never = (*run.step.fatal, _NotMadeError)
         try:
             with self._recording_failures(run):
@@ -275,10 +266,10 @@ class Steps:
 
     def _once(self, run: _Run) -> Any:
         started = run.entry(StepStatus.STARTED)
-        started = started.but(StepStatus.STARTED, attempt=started.attempt + 1)
+        started = replace(started, attempt=started.attempt + 1)
         self._checkpoints.record(started, run.step.timeout or timedelta())
         try:
-            result = self._call(run)()
+            result = run.call()
         except run.step.fatal as error:
             self._fail(run, error)
         except Exception as error:

@@ -13,25 +13,14 @@ from django.db import connections, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ..models import IdempotencyRecord
+from ..storage.transactions import own_blocks
 
 # The alias whose transaction request_transactions() opened first.
 _outermost: ContextVar[str | None] = ContextVar("outermost", default=None)
 
 
-def lacks_request_transaction(connection: BaseDatabaseWrapper) -> bool:
-    """Whether ATOMIC_REQUESTS promises a transaction here that is not open.
-
-    A TestCase's own transaction is not one.
-    """
-    return bool(connection.settings_dict["ATOMIC_REQUESTS"]) and all(
-        getattr(block, "_from_testcase", False) for block in connection.atomic_blocks
-    )
-
-
 def _is_inside_request_transaction(connection: BaseDatabaseWrapper) -> bool:
-    blocks = connection.atomic_blocks
-    in_testcase = any(getattr(block, "_from_testcase", False) for block in blocks)
-    return bool(connection.settings_dict["ATOMIC_REQUESTS"] and blocks) and not in_testcase
+    return bool(connection.atomic_blocks) and own_blocks(connection) == connection.atomic_blocks
 
 
 def request_transactions(
@@ -48,7 +37,7 @@ def request_transactions(
         # The settings, because to ask a connection would make it in this thread.
         if settings["ATOMIC_REQUESTS"]
         and alias not in apart
-        and lacks_request_transaction(connections[alias])
+        and not own_blocks(connections[alias])
         and (connections[alias].in_atomic_block or not joined_only)
     ]
     return _opened(missing) if missing else nullcontext(missing)

@@ -158,7 +158,7 @@ class Attempt:
         if self.claim is None:
             return
         if self.policy.keeps_request:
-            self.claim.wipe()
+            self.claim.delete_envelope()
         kept = self._kept(response) if fate is Verdict.KEEP else None
         commit = last and self.claim.can_commit
         if commit:
@@ -176,13 +176,9 @@ class Attempt:
 
     def _when_committed(self, kept: StoredResponse | None) -> None:
         """Tell the replay cache once the transaction has committed."""
-        if self.slot is None:
-            return
-        if kept is None:
-            known: Callable[[], None] = self.slot.clear_fence
-        else:
-            known = partial(self.slot.fill, kept, self.policy.retention.total_seconds())
-        transaction.on_commit(known, using=self.alias)
+        if self.slot:
+            seconds = self.policy.retention.total_seconds()
+            transaction.on_commit(partial(self.slot.fill, kept, seconds), using=self.alias)
 
     def _language(self) -> str | None:
         # LocaleMiddleware, which leaves this attribute, names the language in the first reply. In a

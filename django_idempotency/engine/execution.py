@@ -28,7 +28,7 @@ from ..http.fingerprint import fingerprint_of
 from ..http.keys import Key, record_id, scope_of
 from ..http.requests import http_request
 from ..http.responses import replay
-from ..models import IdempotencyRecord
+from ..models import IdempotencyRecord, Status
 from ..monitoring.exporters import span
 from ..operation import Operation, current_operation
 from ..policy import Policy
@@ -150,7 +150,7 @@ def _store_request(
 ) -> None:
     """Store the request for the completer; raises if that fails, so that nothing runs."""
     try:
-        if not claim.is_running():
+        if not claim.has_status(Status.IN_PROGRESS):
             raise InProgressError
         store_envelope(alias, intent, policy, envelope)
     except BaseException as error:

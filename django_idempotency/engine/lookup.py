@@ -95,13 +95,12 @@ def _replayed(alias: str, intent: Intent, saved: StoredResponse) -> StoredRespon
 def _cached_or_obtained(
     alias: str, intent: Intent, policy: Policy, slot: Slot | None
 ) -> Claim | StoredResponse:
-    if slot is None:
-        return obtain(Store(alias), intent, policy)
-    if slot.response is not None:
+    if slot and slot.response is not None:
         return slot.response
-    if slot.is_running and not policy.wait:
+    if slot and slot.is_running and not policy.wait:
         raise InProgressError
-    return _obtained(Store(alias), intent, policy, slot)
+    store = Store(alias)
+    return _obtained(store, intent, policy, slot) if slot else obtain(store, intent, policy)
 
 
 def _obtained(store: Store, intent: Intent, policy: Policy, slot: Slot) -> Claim | StoredResponse:

@@ -17,6 +17,7 @@ from django.http import Http404
 from django.http.response import HttpResponseBase
 
 from ..exceptions import IdempotencyError, InProgressError, TransitionError, UnavailableError
+from ..models import Status
 from ..monitoring.events import Kind, tell
 from ..operation import Operation
 from ..policy import Policy
@@ -181,12 +182,12 @@ class Recovery:
         if self.slot:
             self.slot.clear_fence()
         if for_good and self.policy.keeps_request:
-            self._wipe_late(self.claim)
+            self._delete_envelope_late(self.claim)
         return Freed.YES
 
-    def _wipe_late(self, claim: Claim) -> None:
+    def _delete_envelope_late(self, claim: Claim) -> None:
         try:
-            claim.wipe()
+            claim.delete_envelope()
         except Error:
             self._hang_up()
             logger.info("a stored request is left to the completer", exc_info=True)
@@ -194,7 +195,7 @@ class Recovery:
     def _is_committed(self) -> bool:
         """Whether the record says that the response is saved; raises UnavailableError."""
         try:
-            return self.claim is not None and self.claim.is_committed()
+            return self.claim is not None and self.claim.has_status(Status.COMPLETED)
         except Error as unreachable:
             self._hang_up()
             raise UnavailableError from unreachable

@@ -21,7 +21,7 @@ from django.http import HttpRequest
 from django.http.request import RawPostDataException
 
 from ..policy import Policy
-from .requests import form_fields, http_request, is_rest_framework, place_of
+from .requests import form_fields, http_request, is_rest_framework, sent_headers
 
 _CUT = "The body is shorter than its Content-Length."
 _VERSION = b"\x02"
@@ -280,10 +280,8 @@ def _media_type(request: HttpRequest) -> Iterator[bytes]:
 
 def _headers(request: Any, policy: Policy) -> Iterator[bytes]:
     """The headers that are compared, and the version that REST framework has found in one."""
-    meta = http_request(request).META
-    for name in (*_OF_THE_BODY, *policy.fingerprint_headers):
-        if (at := place_of(name)) in meta:
-            yield f"{name.lower()}:{meta[at]}".encode(errors="surrogateescape")
+    for name, value in sent_headers(request, (*_OF_THE_BODY, *policy.fingerprint_headers)):
+        yield f"{name.lower()}:{value}".encode(errors="surrogateescape")
     version = getattr(request, "version", None) if is_rest_framework(request) else None
     if version is not None:
         yield f"version:{version}".encode()

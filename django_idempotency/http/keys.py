@@ -16,7 +16,7 @@ from django.utils.translation import gettext_lazy as _
 from .. import conf
 from ..exceptions import KeyInvalidError, KeyMissingError
 from ..policy import Policy
-from .requests import form_fields, http_request, place_of
+from .requests import form_fields, sent_headers
 
 # RFC 9651, 3.3.3: a String is printable ASCII between quotes, in which quotes and backslashes must
 # be escaped, and nothing else may be.
@@ -62,11 +62,6 @@ def parse_header(header: str) -> str:
     return _visible(text)
 
 
-def _from_callable(request: HttpRequest, policy: Policy) -> Key | None:
-    value = policy.get_key(request) if policy.get_key else None
-    return None if value is None else Key(_visible(value))
-
-
 def _from_field(request: HttpRequest, field: str) -> Key | None:
     fields = form_fields(request)
     value = fields.get(field) if hasattr(fields, "get") else None
@@ -74,8 +69,7 @@ def _from_field(request: HttpRequest, field: str) -> Key | None:
 
 
 def _from_headers(request: HttpRequest, names: tuple[str, ...]) -> Key | None:
-    meta = http_request(request).META
-    sent = tuple((name, meta[at]) for name in names if (at := place_of(name)) in meta)
+    sent = sent_headers(request, names)
     keys = {parse_header(line) for name, line in sent}
     if len(keys) > 1:
         raise KeyInvalidError(_("The headers carry different idempotency keys."))
@@ -84,7 +78,8 @@ def _from_headers(request: HttpRequest, names: tuple[str, ...]) -> Key | None:
 
 def _sent_key(request: HttpRequest, policy: Policy) -> Key | None:
     if policy.get_key is not None:
-        return _from_callable(request, policy)
+        value = policy.get_key(request)
+        return None if value is None else Key(_visible(value))
     key = _from_headers(request, policy.headers)
     return _from_field(request, policy.field) if key is None and policy.field else key
 
@@ -126,13 +121,10 @@ def _of_user(request: HttpRequest) -> str | None:
 
 
 def _of_credential(request: HttpRequest) -> str | None:
-    meta = http_request(request).META
-    sent = [
-        f"{name}:{meta[at]}" for name in conf.credential_headers() if (at := place_of(name)) in meta
-    ]
-    if not sent:
+    lines = [f"{name}:{value}" for name, value in sent_headers(request, conf.credential_headers())]
+    if not lines:
         return None
-    return "credential:" + hashlib.sha256("\n".join(sent).encode()).hexdigest()
+    return "credential:" + hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def _of_anyone(key: str) -> str:

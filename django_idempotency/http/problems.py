@@ -38,12 +38,6 @@ class IdempotencyAPIException(APIException):
             self.wait = error.retry_after
 
 
-def _prefers_page(request: HttpRequest) -> bool:
-    return (
-        request.get_preferred_type([PROBLEM_TYPE, "application/json", "text/html"]) == "text/html"
-    )
-
-
 def problem_details(error: IdempotencyError) -> dict[str, Any]:
     """The members of RFC 9457, with the extensions ``code`` and ``remedy``."""
     base = conf.problem_type_base()
@@ -81,6 +75,7 @@ def problem_response(
     request: HttpRequest, error: IdempotencyError, *, is_form: bool
 ) -> HttpResponse:
     """The refusal as a page for a form or a browser, or as RFC 9457 problem details."""
-    response = answer(request, error, is_page=is_form or _prefers_page(request))
+    preferred = request.get_preferred_type([PROBLEM_TYPE, "application/json", "text/html"])
+    response = answer(request, error, is_page=is_form or preferred == "text/html")
     patch_vary_headers(response, ["Accept"])
     return response

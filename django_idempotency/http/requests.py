@@ -1,17 +1,20 @@
 """The request as Django made it, whichever request object a view was handed."""
 
 import functools
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from django.http import HttpRequest
+from django.http.request import HttpHeaders
 
 from ..policy import Options, Policy
 
 #: The form field that carries the key, unless the view names another.
 KEY_FIELD = "idempotency_key"
 _STATE = "_idempotency"
+# Asked for the same few names by each request.
+_to_wsgi_name = functools.cache(HttpHeaders.to_wsgi_name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +64,10 @@ def is_rest_framework(request: Any) -> bool:
     return hasattr(request, "parser_context")
 
 
-@functools.cache
-def place_of(header: str) -> str:
-    """Where WSGI and Django put a header's value (PEP 3333)."""
-    # These two have no prefix.
-    name = header.upper().replace("-", "_")
-    return name if name in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{name}"
+def sent_headers(request: Any, names: Iterable[str]) -> tuple[tuple[str, str], ...]:
+    """Those of the headers that the request has, with their values."""
+    meta = http_request(request).META
+    return tuple((name, meta[at]) for name in names if (at := _to_wsgi_name(name)) in meta)
 
 
 def form_fields(request: Any) -> Any:

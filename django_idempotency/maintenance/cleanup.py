@@ -11,7 +11,7 @@ from typing import Any
 from django.db import router
 
 from ..models import IdempotencyRecord
-from ..replay_cache.replays import has_replays, invalidate
+from ..replay_cache.replays import invalidate, replays
 from ..storage.upkeep import Upkeep
 
 #: Rows deleted by one statement: PostgreSQL needs 6 ms for them, so nothing waits long for it.
@@ -43,11 +43,8 @@ class Swept:
     A record is ``abandoned`` when its lease is over, and its retention would be.
     """
 
-    deleted: int = 0
-    abandoned: int = 0
-
-    def __add__(self, other: "Swept") -> "Swept":
-        return Swept(self.deleted + other.deleted, self.abandoned + other.abandoned)
+    deleted: int
+    abandoned: int
 
 
 #: The figures look back one week.
@@ -63,20 +60,17 @@ def clean_up(
     are those that expire meanwhile. ``progress`` gets the number of records of each batch.
     """
     store.purge_counts(COUNTS_KEPT)
-    swept = Swept()
+    deleted = abandoned = 0
     for batch in _batches(store, sweep):
         progress(batch.deleted)
-        swept += batch
-    return swept
+        deleted += batch.deleted
+        abandoned += batch.abandoned
+    return Swept(deleted, abandoned)
 
 
 def _pause(duration: timedelta) -> None:
     if duration:
         time.sleep(duration.total_seconds())
-
-
-def _since(began: float) -> timedelta:
-    return timedelta(seconds=time.monotonic() - began)
 
 
 def _batches(store: Upkeep, sweep: Sweep) -> Iterator[Swept]:
@@ -101,7 +95,8 @@ def _batches(store: Upkeep, sweep: Sweep) -> Iterator[Swept]:
         if deleted < most:
             low = edge
         if low is not None:
-            _pause(_since(began) * _SHARE_OF_PAUSE if sweep.sleep is None else sweep.sleep)
+            share = timedelta(seconds=(time.monotonic() - began) * _SHARE_OF_PAUSE)
+            _pause(share if sweep.sleep is None else sweep.sleep)
 
 
 def clean_up_as_task(using: str, batch_size: int, limit: int | None) -> int:
@@ -142,7 +137,7 @@ def erase(
         edge = store.scope_edge(scope, low, batch_size)
         high = last if edge is None else edge
         window = (scope, low, high)
-        cached = store.ids_of(*window) if has_replays() else []
+        cached = store.ids_of(*window) if replays(store.alias) else []
         total += store.delete_scope(*window, batch_size) if forget else store.erase_scope(*window)
         is_invalidated &= invalidate(store.alias, cached)
         low = edge

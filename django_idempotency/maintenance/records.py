@@ -7,10 +7,9 @@ record stays as it is, and the result says why.
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import Enum
 from typing import Any
 
-from django.utils.functional import Promise
+from django.db.models import TextChoices
 from django.utils.translation import gettext_lazy as _
 
 from ..models import IdempotencyRecord, Status
@@ -21,37 +20,24 @@ from ..storage.upkeep import Upkeep
 from ..storage.values import Found
 
 
-class Released(Enum):
+class Released(TextChoices):
     """Whether a record was released, or why not."""
 
-    DONE = "done"
-    GONE = "gone"
-    FINISHED = "finished"
-    TRUSTED = "trusted"
-    ALIVE = "alive"
-
-    @property
-    def reason(self) -> str | Promise:
-        """The result in words, for a person."""
-        return _REASONS[self]
+    DONE = "done", _("The key is free: the next request with it runs.")
+    GONE = "gone", _("There is no such record any more.")
+    FINISHED = "finished", _("It is not in progress.")
+    TRUSTED = (
+        "trusted",
+        _("Its claim is still trusted: no row lock vouches for it, and its lease does."),
+    )
+    ALIVE = "alive", _("Its owner lives, or began just now.")
 
 
-_REASONS: dict[Released, str | Promise] = {
-    Released.DONE: _("The key is free: the next request with it runs."),
-    Released.GONE: _("There is no such record any more."),
-    Released.FINISHED: _("It is not in progress."),
-    Released.TRUSTED: _(
-        "Its claim is still trusted: no row lock vouches for it, and its lease does."
-    ),
-    Released.ALIVE: _("Its owner lives, or began just now."),
-}
 #: The ``error`` of a record that was released by hand.
 BY_HAND = "ReleasedByHand"
 
 
-def _refusal(found: Found | None, store: Upkeep) -> Released | None:
-    if found is None:
-        return Released.GONE
+def _refusal(found: Found, store: Upkeep) -> Released | None:
     if found.status is not Status.IN_PROGRESS:
         return Released.FINISHED
     if not seems_dead(found, store.dialect.grace):
@@ -65,9 +51,10 @@ def release(store: Upkeep, record: uuid.UUID, *, dry_run: bool = False) -> Relea
     A ``dry_run`` judges by the claim's age and lease only, and does not try the owner's lock.
     """
     found = store.read(record)
-    refusal = _refusal(found, store)
-    if refusal is not None or found is None:
-        return refusal or Released.GONE
+    if found is None:
+        return Released.GONE
+    if refusal := _refusal(found, store):
+        return refusal
     if dry_run:
         return Released.DONE
     if not store.free(record, found, BY_HAND):

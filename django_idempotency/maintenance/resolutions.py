@@ -8,12 +8,10 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from enum import Enum
 from typing import Any
 
 from django.db import DatabaseError, transaction
-from django.db.models import F
-from django.utils.functional import Promise
+from django.db.models import F, TextChoices
 from django.utils.translation import gettext_lazy as _
 
 from ..codecs import encode
@@ -41,28 +39,14 @@ class Doubt:
     attempt: int
 
 
-class Resolved(Enum):
+class Resolved(TextChoices):
     """Whether a step was resolved, or why not."""
 
-    DONE = "done"
-    GONE = "gone"
-    FINISHED = "finished"
-    CERTAIN = "certain"
-    RUNNING = "running"
-
-    @property
-    def reason(self) -> str | Promise:
-        """The result in words, for a person."""
-        return _REASONS[self]
-
-
-_REASONS: dict[Resolved, str | Promise] = {
-    Resolved.DONE: _("It is settled."),
-    Resolved.GONE: _("There is no such step any more."),
-    Resolved.FINISHED: _("Its operation is finished."),
-    Resolved.CERTAIN: _("Its outcome is known by now, or it has been run again since."),
-    Resolved.RUNNING: _("Somebody runs its operation, or is still trusted to."),
-}
+    DONE = "done", _("It is settled.")
+    GONE = "gone", _("There is no such step any more.")
+    FINISHED = "finished", _("Its operation is finished.")
+    CERTAIN = "certain", _("Its outcome is known by now, or it has been run again since.")
+    RUNNING = "running", _("Somebody runs its operation, or is still trusted to.")
 
 
 def resolve(store: Upkeep, doubt: Doubt, *, output: bytes | None) -> Resolved:

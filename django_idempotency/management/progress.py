@@ -24,9 +24,8 @@ def bar(total: int) -> Iterator[Callable[[int], object]]:
         yield shown.update
 
 
-@contextmanager
-def lines(write: Callable[[str], object]) -> Iterator[Callable[[int], object]]:
-    """A line for each batch; yields the function that counts and writes it."""
+def lines(write: Callable[[str], object]) -> Callable[[int], object]:
+    """The function that counts the records of each batch and writes a line."""
     done = 0
 
     def advance(records: int) -> None:
@@ -34,4 +33,4 @@ def lines(write: Callable[[str], object]) -> Iterator[Callable[[int], object]]:
         done += records
         write(f"{done} records")
 
-    yield advance
+    return advance

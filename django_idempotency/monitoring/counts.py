@@ -15,9 +15,10 @@ from typing import Any
 
 from django.core.signals import request_finished
 from django.db import Error, connections
+from django.db.models import DateTimeField, Func
 
 from .. import conf
-from ..models import IdempotencyCount, UtcNow
+from ..models import IdempotencyCount
 from ..storage.dialects import dialect_of
 
 logger = logging.getLogger("django_idempotency")
@@ -28,20 +29,19 @@ INTERVAL_SECONDS = 10.0
 _LOCK_SECONDS = 0.1
 
 
-class _Minute(UtcNow):
+class _Minute(Func):
     """The current minute by the database's clock, in the form in which it stores times."""
 
-    def as_postgresql(self, compiler: Any, connection: Any, **context: Any) -> Any:
-        template = "DATE_TRUNC('minute', STATEMENT_TIMESTAMP())"
-        return self.as_sql(compiler, connection, template=template, **context)
+    output_field = DateTimeField()
+    _templates = {
+        "postgresql": "DATE_TRUNC('minute', STATEMENT_TIMESTAMP())",
+        "mysql": "DATE_FORMAT(UTC_TIMESTAMP(), '%%%%Y-%%%%m-%%%%d %%%%H:%%%%i:00')",
+        "sqlite": "STRFTIME('%%%%Y-%%%%m-%%%%d %%%%H:%%%%M:00', 'NOW')",
+    }
 
-    def as_mysql(self, compiler: Any, connection: Any, **context: Any) -> Any:
-        template = "DATE_FORMAT(UTC_TIMESTAMP(), '%%%%Y-%%%%m-%%%%d %%%%H:%%%%i:00')"
-        return self.as_sql(compiler, connection, template=template, **context)
-
-    def as_sqlite(self, compiler: Any, connection: Any, **context: Any) -> Any:
-        template = "STRFTIME('%%%%Y-%%%%m-%%%%d %%%%H:%%%%M:00', 'NOW')"
-        return self.as_sql(compiler, connection, template=template, **context)
+    def as_sql(self, compiler: Any, connection: Any, **context: Any) -> Any:  # type: ignore[override]
+        template = self._templates[connection.vendor]
+        return super().as_sql(compiler, connection, template=template, **context)
 
 
 class _Tally:
@@ -128,10 +128,9 @@ def _insert(using: str, counts: dict[str, int]) -> None:
 
 def _limited_wait(using: str) -> AbstractContextManager[None]:
     """Limits how long an INSERT waits for other writers; only SQLite's INSERTs do."""
-    dialect = dialect_of(connections[using])
-    if dialect.skips_locked:
-        return nullcontext()
-    return dialect.waiting(connections[using], _LOCK_SECONDS)
+    connection = connections[using]
+    dialect = dialect_of(connection)
+    return nullcontext() if dialect.skips_locked else dialect.waiting(connection, _LOCK_SECONDS)
 
 
 def _log_failure() -> None:

@@ -75,11 +75,12 @@ class Event:
 
     @property
     def name(self) -> str:
-        """The name that it is counted by: failed attempts apart from those without an outcome."""
+        """The name that it is counted by."""
         return _name(self.kind, self.error)
 
 
 def _name(kind: Kind, error: str) -> str:
+    """Failed attempts are counted apart from those without an outcome."""
     return "failed" if error and kind is Kind.RELEASED else kind.value
 
 

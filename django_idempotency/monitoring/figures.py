@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.db import DatabaseError, connections
-from django.db.models import Count, F, Max, Min, Q, Sum
+from django.db.models import Count, F, Max, Min, Q, QuerySet, Sum
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
@@ -20,10 +20,26 @@ from ..storage.dialects import Dialect, dialect_of
 #: With more records than this, PostgreSQL's own estimates are taken: it counts a million in a
 #: fraction of a second, and a page should not take longer.
 LARGE = 1_000_000
+_MINUTE = timedelta(minutes=1)
 _TABLE = IdempotencyRecord._meta.db_table
 _IN_PROGRESS = Q(status=Status.IN_PROGRESS)
 _STALE = _IN_PROGRESS & Q(lease_expires_at__lte=UtcNow(), attempts__gt=0)
-_SPANS = {"hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(weeks=1)}
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """A span of time that ends now, and the length of its steps."""
+
+    span: timedelta
+    step: timedelta
+
+
+#: Between 60 and 170 steps, as many bars as a chart can show.
+PERIODS = {
+    "hour": Period(timedelta(hours=1), _MINUTE),
+    "day": Period(timedelta(days=1), timedelta(minutes=15)),
+    "week": Period(timedelta(weeks=1), timedelta(hours=1)),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +64,6 @@ class Figures:
     the :data:`LARGE` records that expire first were counted.
     """
 
-    using: str
     in_progress: int
     completed: int
     released: int
@@ -59,11 +74,6 @@ class Figures:
     table_bytes: int | None
     events: dict[str, EventCounts]
     estimates: tuple[str, ...] = ()
-
-    @property
-    def total(self) -> int:
-        """All records."""
-        return self.in_progress + self.completed + self.released
 
 
 def figures(alias: str, *, exact: bool = False) -> Figures:
@@ -76,9 +86,7 @@ def figures(alias: str, *, exact: bool = False) -> Figures:
     records = IdempotencyRecord.objects.using(alias)
     estimate = {} if exact else _estimate(alias, dialect)
     counted = _bounded(records, estimate) if estimate else _exact(records)
-    return Figures(
-        using=alias, table_bytes=_table_bytes(alias, dialect), events=_events(alias), **counted
-    )
+    return Figures(table_bytes=_table_bytes(alias, dialect), events=_events(alias), **counted)
 
 
 def _exact(records: RecordQuerySet) -> dict[str, Any]:
@@ -108,12 +116,7 @@ def _bounded(records: RecordQuerySet, estimate: dict[str, int]) -> dict[str, Any
         **first.aggregate(**_running()),
         "expired": expired,
         "next_expiry": coming.values_list(F("expires_at") - UtcNow(), flat=True).first(),
-        "estimates": (
-            *estimate,
-            "stale",
-            "oldest_in_progress",
-            *(["expired"] if expired == LARGE else []),
-        ),
+        "estimates": (*estimate, *_running(), *(["expired"] if expired == LARGE else [])),
     }
 
 
@@ -143,31 +146,15 @@ def _table_bytes(alias: str, dialect: Dialect) -> int | None:
 
 def _events(alias: str) -> dict[str, EventCounts]:
     sums = {
-        name: Coalesce(Sum("count", filter=Q(minute__gt=UtcNow() - span)), 0)
-        for name, span in _SPANS.items()
+        name: Coalesce(Sum("count", filter=Q(minute__gt=UtcNow() - period.span)), 0)
+        for name, period in PERIODS.items()
     }
-    recent = IdempotencyCount.objects.using(alias).filter(minute__gt=UtcNow() - _SPANS["week"])
-    rows: Any = recent.values("event").order_by("event").annotate(**sums)
-    return {row["event"]: EventCounts(**{span: row[span] for span in _SPANS}) for row in rows}
+    rows: Any = _recent(alias, PERIODS["week"]).values("event").order_by("event").annotate(**sums)
+    return {row.pop("event"): EventCounts(**row) for row in rows}
 
 
-_MINUTE = timedelta(minutes=1)
-
-
-@dataclass(frozen=True, slots=True)
-class Period:
-    """A span of time that ends now, and the length of its steps."""
-
-    span: timedelta
-    step: timedelta
-
-
-#: Between 60 and 170 steps, as many bars as a chart can show.
-PERIODS = {
-    "hour": Period(timedelta(hours=1), _MINUTE),
-    "day": Period(timedelta(days=1), timedelta(minutes=15)),
-    "week": Period(timedelta(weeks=1), timedelta(hours=1)),
-}
+def _recent(alias: str, period: Period) -> QuerySet[IdempotencyCount]:
+    return IdempotencyCount.objects.using(alias).filter(minute__gt=UtcNow() - period.span)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +189,6 @@ def _floor(moment: float, step: int) -> int:
 
 
 def _rows(using: str, period: Period) -> Iterable[tuple[str, timedelta, int]]:
-    recent = IdempotencyCount.objects.using(using).filter(minute__gt=UtcNow() - period.span)
-    minutes = recent.values("event", "minute").order_by()
+    minutes = _recent(using, period).values("event", "minute").order_by()
     sums: Any = minutes.annotate(age=UtcNow() - Max("minute"), number=Sum("count"))
     return sums.values_list("event", "age", "number")  # type: ignore[no-any-return]

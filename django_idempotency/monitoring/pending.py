@@ -1,8 +1,8 @@
 """Unfinished operations, grouped by the step at which they stand."""
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Any, cast
+from datetime import timedelta
+from typing import Any
 
 from django.db.models import Count, Exists, Min, OuterRef, Q, QuerySet, Subquery
 
@@ -69,8 +69,7 @@ def pending(using: str) -> list[Pending]:
             count=Count("pk"),
             given_up=Count("pk", filter=Q(left=True)),
             clients=Count("pk", filter=Q(stored=False)),
-            oldest=Min("created_at"),
-            now=UtcNow(),
+            age=UtcNow() - Min("created_at"),
         )
         .order_by("-count", "after", "at")
     )
@@ -82,7 +81,7 @@ def pending(using: str) -> list[Pending]:
             row["count"],
             row["given_up"],
             row["clients"],
-            cast(datetime, row["now"]) - cast(datetime, row["oldest"]),
+            row["age"],
         )
         for row in rows
     ]

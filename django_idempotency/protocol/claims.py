@@ -12,13 +12,10 @@ from enum import Enum, auto
 from ..exceptions import AttemptsExhaustedError, TransitionError
 from ..models import Status
 from ..policy import Policy
-from ..storage.records import Store
+from ..storage.records import PROBER_SECONDS, Store
 from ..storage.values import Found, Inserted, Intent, StoredResponse, Terms
 from .quota import place
 from .rules import Origin, Running, TakeOver, begin, decide
-
-# A prober holds the row for one statement; an owner that meets one waits this long for it.
-_PROBER_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +47,7 @@ class Claim:
         """
         if not self.is_locked:
             return
-        wait = _PROBER_SECONDS if patiently else None
+        wait = PROBER_SECONDS if patiently else None
         if not self.store.lock(self.id, self.terms.token, wait=wait):
             raise TransitionError("taken over before the view began")
 
@@ -76,7 +73,7 @@ class Claim:
         """Whether settling it can be one message with the COMMIT of its transaction."""
         return self.is_locked and self.store.can_commit
 
-    def wipe(self) -> None:
+    def delete_envelope(self) -> None:
         """Delete the request that was stored for a completer."""
         self.store.delete_envelope(self.id)
 
@@ -84,15 +81,8 @@ class Claim:
         """Free the key after a rollback; False when it is locked, finished or not ours."""
         return self.store.release_late(self.id, self.terms.token, error[:255])
 
-    def is_running(self) -> bool:
-        """Whether the record is in progress, and still this claim's."""
-        return self._has_status(Status.IN_PROGRESS)
-
-    def is_committed(self) -> bool:
-        """Whether this attempt's response is saved."""
-        return self._has_status(Status.COMPLETED)
-
-    def _has_status(self, status: Status) -> bool:
+    def has_status(self, status: Status) -> bool:
+        """Whether the record has this status, and still this claim's token."""
         found = self.store.read(self.id)
         return found is not None and found.token == self.terms.token and found.status is status
 

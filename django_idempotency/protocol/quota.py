@@ -52,39 +52,26 @@ class _Counter:
 class Place:
     """Room for one new key, given back unless the claim says that it was taken."""
 
-    def __init__(self, counter: _Counter | None) -> None:
-        self._counter = counter
-        self.taken = False
-
-    def give_back(self) -> None:
-        """Make room again, if the place was counted and not taken."""
-        if self._counter is not None and not self.taken:
-            self._counter.down()
-
-
-def _reserve(scope: str, policy: Policy) -> Place:
-    limit = policy.max_keys_per_scope
-    if limit is None:
-        return Place(None)
-    counter = _Counter(scope, policy)
-    count = counter.up()
-    place = Place(None if count is None else counter)
-    if count is not None and count > limit:
-        place.give_back()
-        raise QuotaExceededError
-    return place
+    taken = False
 
 
 @contextmanager
 def place(scope: str, policy: Policy, *, is_new: bool = True) -> Iterator[Place]:
     """Room for one more key of this caller, which a key that is not new does not take.
 
-    The cache gives each number to one request only, so no more than the limit get through; a
-    request that is refused counts for a moment, and may make another one be refused. Raises
-    QuotaExceededError.
+    The cache gives each number to one request only, so no more than the limit get through. A
+    request that is refused counts for a moment. Raises QuotaExceededError.
     """
-    reserved = _reserve(scope, policy) if is_new else Place(None)
+    room, limit = Place(), policy.max_keys_per_scope
+    if limit is None or not is_new:
+        yield room
+        return
+    counter = _Counter(scope, policy)
+    count = counter.up()
     try:
-        yield reserved
+        if count is not None and count > limit:
+            raise QuotaExceededError
+        yield room
     finally:
-        reserved.give_back()
+        if count is not None and not room.taken:
+            counter.down()

@@ -66,10 +66,7 @@ class Parts(Protocol):
 
 
 def begin(intent: Intent) -> TakeOver:
-    """The plan where there is no record.
-
-    Raises KeyErasedError for a completer: the operation it wants to finish was deleted.
-    """
+    """The plan without a record; raises KeyErasedError for a completer: its operation is gone."""
     if intent.is_resumed:
         raise KeyErasedError
     return TakeOver(1, Origin.NOTHING)
@@ -109,14 +106,10 @@ def _is_over(found: Found, intent: Intent, parts: Parts) -> bool:
     return found.status is Status.COMPLETED or not parts.has_envelope(intent.id)
 
 
-def _is_same(found: Found, intent: Intent) -> bool:
-    return found.fingerprint == intent.fingerprint
-
-
 def _refuse_another(found: Found, intent: Intent, parts: Parts) -> None:
     if not found.fingerprint:
         raise KeyErasedError
-    if _is_same(found, intent):
+    if found.fingerprint == intent.fingerprint:
         return
     # A released atomic attempt left nothing, so a corrected request may reuse the key. Any other
     # may have left traces of the first request.
@@ -127,7 +120,7 @@ def _refuse_another(found: Found, intent: Intent, parts: Parts) -> None:
 
 def _next_attempt(found: Found, intent: Intent, max_attempts: int | None) -> TakeOver:
     origin = Origin.DEAD if found.status is Status.IN_PROGRESS else Origin.FREE
-    attempts = found.attempts + 1 if _is_same(found, intent) else 1
+    attempts = found.attempts + 1 if found.fingerprint == intent.fingerprint else 1
     if max_attempts is None or attempts <= max_attempts:
         return TakeOver(attempts, origin)
     if origin is Origin.FREE:

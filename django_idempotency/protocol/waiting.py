@@ -4,6 +4,7 @@ It tries to claim again and again, until the record says something clear, and un
 patience and the places of this process for those that wait are used up.
 """
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +30,10 @@ class _Waiters:
     """The duplicates of this process that wait now."""
 
     def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Nobody waits, and the lock is new: a fork may have copied one that a thread held."""
         self._lock = Lock()
         self._waiting = 0
 
@@ -47,6 +52,8 @@ class _Waiters:
 
 
 _waiters = _Waiters()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_waiters.forget)
 
 
 def obtain(store: Store, intent: Intent, policy: Policy) -> Claim | StoredResponse:

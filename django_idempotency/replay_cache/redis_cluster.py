@@ -1,21 +1,4 @@
-"""Redis Cluster for django-redis, which has no client for it; set as its CONNECTION_FACTORY.
-
-::
-
-    CACHES = {
-        "idempotency": {
-            "BACKEND": "django_redis.cache.RedisCache",
-            "LOCATION": "cluster",
-            "OPTIONS": {
-                "CONNECTION_FACTORY":
-                    "django_idempotency.replay_cache.redis_cluster.ClusterConnectionFactory",
-                "CLUSTER": [("10.0.0.1", 6379), ("10.0.0.2", 6379), ("10.0.0.3", 6379)],
-                "SOCKET_CONNECT_TIMEOUT": 0.1,
-                "SOCKET_TIMEOUT": 0.1,
-            },
-        }
-    }
-"""
+"""Redis Cluster for django-redis, which has no client for it; set as its CONNECTION_FACTORY."""
 
 from collections.abc import Sequence
 from functools import cache

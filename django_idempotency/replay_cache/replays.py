@@ -8,6 +8,7 @@ and contains its end: to write an old one again does not prolong it.
 """
 
 import logging
+import os
 import secrets
 import time
 import uuid
@@ -35,6 +36,11 @@ def _breaker(alias: str) -> Breaker:
     return Breaker()
 
 
+if hasattr(os, "register_at_fork"):
+    # A fork may have copied the lock of a breaker while a thread held it.
+    os.register_at_fork(after_in_child=_breaker.cache_clear)
+
+
 def _names(using: str, record: uuid.UUID) -> tuple[str, str, str]:
     """Where the marker, the entry and the fence of a record lie: in one slot of a cluster."""
     tag = f"idempotency:{{{using}:{record.hex}}}"
@@ -56,35 +62,45 @@ class Slot:
     is_running: bool = False
     looked_at: float = field(default_factory=time.monotonic)
 
-    def fill(self, response: StoredResponse, seconds: float) -> None:
+    @property
+    def _names(self) -> tuple[str, str, str]:
+        return _names(self.replays.using, self.intent.id)
+
+    def fill(self, response: StoredResponse | None, seconds: float) -> None:
         """A committed response is in the cache for so many seconds, counted from the look.
 
-        One without a body, or that is too large, is not; then only the fence is removed.
+        Without a response, or where it has no body or is too large, only the fence is removed.
         """
         life = min(seconds, conf.cache_max_age().total_seconds())
         life -= time.monotonic() - self.looked_at
-        if self.marker is None or response.body is None or life <= 0:
-            self.clear_fence()
-            return
-        content = packed_entry(self.marker, self.intent, response, life)
-        if len(content) > conf.cache_max_bytes():
-            self.clear_fence()
-            return
-        self.replays.put(self.intent.id, content, life)
+        if self.marker and response and response.body is not None and life > 0:
+            content = packed_entry(self.marker, self.intent, response, life)
+            if len(content) <= conf.cache_max_bytes():
+                self._put(content, life)
+                return
+        self.clear_fence()
+
+    def _put(self, content: bytes, life: float) -> None:
+        _, entry, fence = self._names
+        sealed = seal(entry, content)
+        remove = [fence] if conf.cache_inflight() else []
+        self.replays.ask("filled", lambda cache: cache.put(entry, sealed, life, remove=remove))
 
     def fence(self) -> None:
         """Duplicates get 409 from the cache, for a moment."""
         if conf.cache_inflight():
-            self.replays.put_fence(self.intent)
+            fence = self._names[2]
+            sealed = seal(fence, packed_fence(self.intent, _FENCE_SECONDS))
+            self.replays.ask("filled", lambda cache: cache.put(fence, sealed, _FENCE_SECONDS))
 
     def invalidate(self) -> None:
         """Nothing that was put there before counts any more, if the cache answers at all."""
-        self.replays.remove(self.intent.id)
+        self.replays.ask("cleared", lambda cache: cache.remove(self._names))
 
     def clear_fence(self) -> None:
         """Duplicates ask the database again."""
         if conf.cache_inflight():
-            self.replays.clear_fence(self.intent.id)
+            self.replays.ask("cleared", lambda cache: cache.remove(self._names[2:]))
 
 
 class Replays:
@@ -92,15 +108,15 @@ class Replays:
 
     def __init__(self, alias: str, using: str) -> None:
         self._alias = alias
-        self._using = using
+        self.using = using
         self._breaker = _breaker(alias)
 
     def look(self, intent: Intent) -> Slot:
         """What the cache has for this request; a slot that takes nothing if the cache fails."""
-        names = _names(self._using, intent.id)
+        names = _names(self.using, intent.id)
         asked = names if conf.cache_inflight() else names[:2]
         own, life = secrets.token_bytes(_MARKER_BYTES), conf.cache_max_age().total_seconds()
-        found = self._ask("read", lambda cache: cache.look(asked, own, life))
+        found = self.ask("read", lambda cache: cache.look(asked, own, life))
         if found is None:
             return Slot(self, intent)
         marker, entry, *fence = found
@@ -116,37 +132,13 @@ class Replays:
     ) -> StoredResponse | None:
         if marker is None or entry is None or len(marker) != _MARKER_BYTES:
             return None
-        content = unseal(self._place(intent.id, "e"), entry)
+        content = unseal(_names(self.using, intent.id)[1], entry)
         return unpacked_entry(content, marker, intent) if content else None
 
     def _is_running(self, intent: Intent, fence: list[bytes | None]) -> bool:
         sealed = fence[0] if fence else None
-        content = unseal(self._place(intent.id, "f"), sealed) if sealed else None
+        content = unseal(_names(self.using, intent.id)[2], sealed) if sealed else None
         return content is not None and is_fenced(content, intent)
-
-    def _place(self, record: uuid.UUID, kind: str) -> str:
-        return f"{kind}:{self._using}:{record.hex}"
-
-    def put(self, record: uuid.UUID, content: bytes, life: float) -> None:
-        """An entry is written, and the fence removed."""
-        _, entry, fence = _names(self._using, record)
-        sealed = seal(self._place(record, "e"), content)
-        remove = [fence] if conf.cache_inflight() else []
-        self._ask("filled", lambda cache: cache.put(entry, sealed, life, remove=remove))
-
-    def put_fence(self, intent: Intent) -> None:
-        """The cache says that this request runs."""
-        fence = _names(self._using, intent.id)[2]
-        sealed = seal(self._place(intent.id, "f"), packed_fence(intent, _FENCE_SECONDS))
-        self._ask("filled", lambda cache: cache.put(fence, sealed, _FENCE_SECONDS))
-
-    def clear_fence(self, record: uuid.UUID) -> None:
-        """The cache no longer says that a request runs."""
-        self._ask("cleared", lambda cache: cache.remove(_names(self._using, record)[2:]))
-
-    def remove(self, record: uuid.UUID) -> None:
-        """Nothing of this record is left in the cache, if the cache answers at all."""
-        self._ask("cleared", lambda cache: cache.remove(_names(self._using, record)))
 
     def invalidate(self, records: Iterable[uuid.UUID]) -> bool:
         """Entries of these records count no more, if True: the cache has confirmed it.
@@ -154,11 +146,11 @@ class Replays:
         Otherwise they may be replayed until their ``IDEMPOTENCY_CACHE_MAX_AGE`` is over. The cache
         is asked even while the breaker is open.
         """
-        names = [_names(self._using, record) for record in records]
+        names = [_names(self.using, record) for record in records]
         removed = self._answer("cleared", lambda cache: [cache.remove(each) for each in names])
         return removed is not None and all(removed)
 
-    def _ask(self, what: str, question: Callable[[Transport], T]) -> T | None:
+    def ask(self, what: str, question: Callable[[Transport], T]) -> T | None:
         """What the cache answers; None where it fails, or the breaker is open."""
         if not self._breaker.allows(conf.cache_retry().total_seconds()):
             return None
@@ -182,11 +174,6 @@ def replays(using: str) -> Replays | None:
     """The replay cache for a database's records, if the project has one."""
     alias = conf.cache_alias()
     return Replays(alias, using) if alias else None
-
-
-def has_replays() -> bool:
-    """Whether the project has a replay cache."""
-    return bool(conf.cache_alias())
 
 
 def invalidate(using: str, records: Iterable[uuid.UUID]) -> bool:

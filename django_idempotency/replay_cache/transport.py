@@ -20,10 +20,7 @@ except ImportError:  # an extra
 
 
 class Transport(Protocol):
-    """What the replay cache asks of a cache; each method raises what the backend raises.
-
-    ``life`` is in seconds.
-    """
+    """What the replay cache asks of a cache; it raises what the backend raises. Lives: seconds."""
 
     def look(self, names: Sequence[str], marker: bytes, life: float) -> list[bytes | None]:
         """The values of these names; ``marker`` is written under the first if it had none."""

@@ -76,13 +76,9 @@ def state_of(using: str, record: IdempotencyRecord) -> State:
     return _state_without_claim(using, record)
 
 
-def _steps(using: str, record: IdempotencyRecord) -> list[dict[str, Any]]:
-    rows = record.steps.using(using).order_by("pk")
-    return [
-        {"name": row.name, "status": row.status, "completed_at": row.completed_at}
-        for row in rows.only("name", "status", "completed_at")
-        if row.status != StepStatus.STARTED
-    ]
+def _steps(using: str, record: IdempotencyRecord) -> list[Any]:
+    rows = record.steps.using(using).exclude(status=StepStatus.STARTED).order_by("pk")
+    return list(rows.values("name", "status", "completed_at"))
 
 
 def described(using: str, record: IdempotencyRecord) -> JsonResponse:

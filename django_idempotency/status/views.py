@@ -6,6 +6,7 @@ from typing import Any
 
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
+from django.urls import URLPattern, path
 from django.views.generic import View
 
 from ..exceptions import IdempotencyError
@@ -32,20 +33,38 @@ class OwnOperation:
         return found(request, record_id, resolve({"scope": scope} if scope else {}), self.using)
 
 
-class OperationView(OwnOperation, View):
+class ShowsState(OwnOperation):
     """``GET`` returns the state of an operation, its steps, and the address of its response."""
 
     def get(self, request: HttpRequest, record_id: uuid.UUID, **kwargs: Any) -> HttpResponseBase:
-        """The state as JSON."""
         return described(*self.own(request, record_id))
 
 
-class OperationResponseView(OwnOperation, View):
+class ShowsResponse(OwnOperation):
     """``GET`` returns the response of an operation, byte for byte; 404 until there is one."""
 
     def get(self, request: HttpRequest, record_id: uuid.UUID, **kwargs: Any) -> HttpResponseBase:
-        """The saved response, marked as a replay."""
         try:
             return response_of(*self.own(request, record_id))
         except IdempotencyError as error:
-            return problem_response(request, error, is_form=False)
+            return self.refused(request, error)
+
+    def refused(self, request: HttpRequest, error: IdempotencyError) -> HttpResponseBase:
+        return problem_response(request, error, is_form=False)
+
+
+def pages(state: type[View], response: type[View]) -> list[URLPattern]:
+    """The URLs of the two views, under the names that are reversed for replies."""
+    operation = "operations/<uuid:record_id>/"
+    return [
+        path(operation, state.as_view(), name="operation"),
+        path(f"{operation}response/", response.as_view(), name="operation-response"),
+    ]
+
+
+class OperationView(ShowsState, View):
+    """The state of an operation."""
+
+
+class OperationResponseView(ShowsResponse, View):
+    """The response of an operation."""

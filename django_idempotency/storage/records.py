@@ -17,22 +17,23 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ..models import Status
 from .dialects import Dialect, dialect_of
-from .statements import Texts
+from .statements import Texts, Words
 from .values import Found, Inserted, Intent, StoredResponse, Terms, inserted
+
+#: A prober, or a clean-up, locks a row for one statement; an owner that meets it waits for so long.
+PROBER_SECONDS = 1.0
 
 
 class RowLockedError(Exception):
     """Another transaction holds the row at the moment, which does not tell whose claim it is."""
 
 
-_NOTHING = nullcontext()
-
-
 @cache
-def _texts(alias: str) -> tuple[Dialect, Texts]:
+def texts_of(kind: type[Words], alias: str) -> tuple[Dialect, Any]:
+    """The dialect of a database alias, and its statements of this kind, which are built once."""
     connection = connections[alias]
     dialect = dialect_of(connection)
-    return dialect, Texts(dialect, connection.ops.quote_name)
+    return dialect, kind(dialect, connection.ops.quote_name)
 
 
 class Store:
@@ -40,7 +41,8 @@ class Store:
 
     def __init__(self, alias: str) -> None:
         self.alias = alias
-        self.dialect, self._texts = _texts(alias)
+        self.dialect, texts = texts_of(Texts, alias)
+        self._texts: Texts = texts
 
     @property
     def connection(self) -> BaseDatabaseWrapper:
@@ -64,12 +66,10 @@ class Store:
 
     def _contained(self) -> AbstractContextManager[None]:
         """An error inside leaves an outer transaction usable."""
-        return transaction.atomic(using=self.alias) if self.joined else _NOTHING
+        return transaction.atomic(using=self.alias) if self.joined else nullcontext()
 
     def _waiting(self, seconds: float | None) -> AbstractContextManager[None]:
-        if seconds is None:
-            return _NOTHING
-        return self.dialect.waiting(self.connection, seconds)
+        return nullcontext() if seconds is None else self.dialect.waiting(self.connection, seconds)
 
     def _owner_params(self, record: uuid.UUID, token: uuid.UUID) -> dict[str, Any]:
         return {"id": self.dialect.uuid(record), "owner": self.dialect.uuid(token)}
@@ -132,10 +132,7 @@ class Store:
         return None if row is None else Found.of(row)
 
     def take(self, intent: Intent, found: Found, terms: Terms, *, anew: bool) -> bool:
-        """Claim a record that is still as ``found`` and that no transaction holds; never waits.
-
-        ``anew`` says that the record has expired, and its key begins another life.
-        """
+        """Claim an unlocked record that is still as ``found``; ``anew``: it begins another life."""
         if self._is_alive(found):
             return False
         params = self._claim_params(intent, terms) | self._owner_params(intent.id, found.token)
@@ -216,8 +213,7 @@ class Store:
     def watch(self, record: uuid.UUID, owner: uuid.UUID, seconds: float) -> None:
         """Return when the owner's transaction has ended, at the latest after ``seconds``.
 
-        Returns at once where that transaction has not begun. Only for a time that
-        :meth:`can_watch` allows.
+        Returns at once where it has not begun. Only for a time that :meth:`can_watch` allows.
         """
         params = self._owner_params(record, owner) | {"lock": _lock_of(owner)}
         try:

@@ -6,16 +6,13 @@ All steps are loaded at once, and written under the record's lock. What is run w
 
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
-from functools import cache
 from typing import Any
 
-from django.db import connections
-
 from ..models import StepKind, StepStatus
-from .dialects import Dialect, dialect_of
-from .records import Store
+from .dialects import Dialect
+from .records import Store, texts_of
 from .statements import GUARD, Words
 
 _OVER = f"'{StepStatus.COMPLETED.value}', '{StepStatus.FAILED.value}'"
@@ -73,12 +70,6 @@ class StepTexts(Words):
         )
 
 
-@cache
-def _texts(alias: str) -> StepTexts:
-    connection = connections[alias]
-    return StepTexts(dialect_of(connection), connection.ops.quote_name)
-
-
 @dataclass(frozen=True, slots=True)
 class Entry:
     """A step as it is recorded.
@@ -97,17 +88,13 @@ class Entry:
     error: str = ""
     took: timedelta = timedelta()
 
-    def but(self, status: StepStatus, **changes: Any) -> "Entry":
-        """The same step in another status."""
-        return replace(self, status=status, **changes)
-
 
 class Journal(Store):
     """The steps of operations on one database alias."""
 
     def __init__(self, alias: str) -> None:
         super().__init__(alias)
-        self._step_texts = _texts(alias)
+        self._step_texts: StepTexts = texts_of(StepTexts, alias)[1]
 
     def load(self, record: uuid.UUID) -> dict[str, Entry]:
         """The steps of an operation, by their names."""

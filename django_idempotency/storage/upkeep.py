@@ -8,14 +8,13 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
-from functools import cache
 from typing import Any
 
-from django.db import connections, transaction
+from django.db import transaction
 
 from ..models import Status
-from .dialects import Dialect, dialect_of
-from .records import Store
+from .dialects import Dialect
+from .records import Store, texts_of
 from .statements import CALLER, GUARD, RELEASED, RUNNING, Words
 from .values import Found
 
@@ -90,18 +89,12 @@ class UpkeepTexts(Words):
         return ", ".join(f"{name} = {value}" for name, value in values.items())
 
 
-@cache
-def _texts(alias: str) -> UpkeepTexts:
-    connection = connections[alias]
-    return UpkeepTexts(dialect_of(connection), connection.ops.quote_name)
-
-
 class Upkeep(Store):
     """The records of one database alias, and what is done to them outside of requests."""
 
     def __init__(self, alias: str) -> None:
         super().__init__(alias)
-        self._upkeep_texts = _texts(alias)
+        self._upkeep_texts: UpkeepTexts = texts_of(UpkeepTexts, alias)[1]
 
     def _latest(self) -> AbstractContextManager[None]:
         return nullcontext() if self.joined else self.dialect.latest(self.connection)

@@ -80,19 +80,8 @@ class Found:
     @classmethod
     def of(cls, row: Sequence[Any]) -> "Found":
         """The record in a row of ``Texts.read``, or of a claim that met it."""
-        (
-            fingerprint,
-            status,
-            token,
-            attempts,
-            atomic,
-            age,
-            lease_over,
-            overdue,
-            touched,
-            alive,
-            *response,
-        ) = row
+        fingerprint, status, token, attempts, atomic, *rest = row
+        age, lease_over, overdue, touched, alive, *response = rest
         return cls(
             bytes(fingerprint),
             Status(status),

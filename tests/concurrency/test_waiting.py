@@ -1,5 +1,6 @@
 """``wait``: bounded, woken by the owner's lock, without convoys, and never more than a few."""
 
+import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -111,3 +112,14 @@ def test_seats_are_given_back(key: str, settings: Settings) -> None:
             began = time.monotonic()
             assert send(PATH, key).status_code == 409
             assert time.monotonic() - began >= 0.12
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_child_has_all_its_seats() -> None:
+    """Not even a thread that was taking a seat in the parent can keep it from them."""
+    waiters = waiting._waiters
+    with waiters.one_more(1), waiters._lock:
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if waiters._lock.acquire(timeout=5) and waiters._waiting == 0 else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

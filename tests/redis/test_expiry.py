@@ -19,7 +19,7 @@ from django_idempotency.http.keys import record_id
 from django_idempotency.maintenance.records import expire
 from django_idempotency.models import IdempotencyRecord
 from django_idempotency.replay_cache import entries
-from django_idempotency.replay_cache.replays import Replays, Slot
+from django_idempotency.replay_cache.replays import Replays, Slot, _names
 from django_idempotency.storage.upkeep import Upkeep
 from django_idempotency.storage.values import Intent, StoredResponse
 from tests.app import effects
@@ -160,7 +160,7 @@ def test_expiry_that_has_returned_is_the_last_word(redis: Any, dawdling: list[bo
 
 def _unmarked(self: Replays, intent: Intent, marker: Any, entry: Any) -> StoredResponse | None:
     """The response in an entry, whatever its marker."""
-    content = entries.unseal(self._place(intent.id, "e"), entry) if entry else None
+    content = entries.unseal(_names(self.using, intent.id)[1], entry) if entry else None
     return entries.unpacked_entry(content, content[:16], intent) if content else None
 
 

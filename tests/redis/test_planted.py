@@ -19,7 +19,7 @@ from django_idempotency.maintenance.records import expire
 from django_idempotency.models import IdempotencyRecord
 from django_idempotency.replay_cache import replays as replay_cache
 from django_idempotency.replay_cache.entries import seal
-from django_idempotency.replay_cache.replays import Replays
+from django_idempotency.replay_cache.replays import Replays, Slot
 from django_idempotency.storage.upkeep import Upkeep
 from tests.app import effects
 from tests.conftest import Post
@@ -181,7 +181,7 @@ def test_fence_that_was_kept_sends_nobody_away(
     intent = replay_cache.Intent(
         record.pk, record.scope, key, bytes(record.fingerprint), record.method, record.path
     )
-    replays.put_fence(intent)
+    Slot(replays, intent).fence()
     name = name_of("fence", record.pk)
     kept = redis.get(name)
     assert post(DOOR, key, act="unauthorized").status_code == 409

@@ -416,7 +416,7 @@ MUTANTS = (
     ),
     Mutant(
         "first-result-as-it-was-returned",
-        (("durable/steps", "result_from_json(text)", "result"),),
+        (("durable/steps", "json.loads(text)", "result"),),
         ("tests/unit/durable/test_definitions.py",),
     ),
     Mutant(
@@ -536,7 +536,7 @@ MUTANTS = (
         (
             (
                 "engine/attempts",
-                "        if self.policy.keeps_request:\n            self.claim.wipe()\n",
+                "        if self.policy.keeps_request:\n            self.claim.delete_envelope()\n",
                 "",
             ),
         ),

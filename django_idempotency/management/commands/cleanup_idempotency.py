@@ -48,7 +48,6 @@ class Command(RecordsCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Delete, or count what would be deleted; report what is left in progress."""
         sweep = Sweep(**{name: options[name] for name in Sweep.__slots__})
         records = IdempotencyRecord.objects.using(options["database"])
         if options["dry_run"]:
@@ -68,7 +67,7 @@ class Command(RecordsCommand):
         if options["verbosity"] and options["format"] == "text" and progress.has_bar():
             return progress.bar(_would_sweep(records, sweep).deleted)
         if options["verbosity"] > 1:
-            return progress.lines(self.stderr.write)
+            return nullcontext(progress.lines(self.stderr.write))
         return nullcontext(lambda deleted: None)
 
 

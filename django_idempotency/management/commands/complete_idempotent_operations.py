@@ -46,7 +46,6 @@ class Command(RecordsCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Finish what is due, or count it; report the results."""
         if options["dry_run"]:
             self._count(options)
             return

@@ -46,7 +46,6 @@ class Command(RecordsCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Erase, or count what would be erased; report what is left."""
         records = IdempotencyRecord.objects.using(options["database"]).filter(
             scope=options["scope"]
         )

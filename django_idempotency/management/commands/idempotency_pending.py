@@ -30,7 +30,6 @@ class Command(RecordsCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """List the operations, and fail if there are any and ``--check`` is given."""
         found = pending(options["database"])
         places = [{**asdict(place), "age": place.age.total_seconds()} for place in found]
         self.answer("\n".join(_lines(found)), options, pending=places)

@@ -35,13 +35,12 @@ class Command(RecordsCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Release the record, or say why not."""
         record = record_id(options["scope"], options["key"])
         done = release(Upkeep(options["database"]), record, dry_run=options["dry_run"])
         if done is Released.DONE and options["dry_run"]:
             text = "Its owner seems dead: it would be released."
         else:
-            text = str(done.reason)
+            text = str(done.label)
         failed = done is not Released.DONE
         if options["format"] == "json" or not failed:
             self.answer(text, options, result=done.value, reason=text, dry_run=options["dry_run"])

@@ -47,9 +47,8 @@ class Command(RecordsCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Show the figures, and fail if there are more stale records than allowed."""
         found = figures(options["database"], exact=options["exact"])
-        facts = {name: _plain(value) for name, value in asdict(found).items() if name != "using"}
+        facts = {name: _plain(value) for name, value in asdict(found).items()}
         self.answer("\n".join(_lines(found)), options, **facts)
         most = options["fail_if_stale"]
         if most is not None and found.stale >= most:

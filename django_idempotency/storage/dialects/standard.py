@@ -128,10 +128,7 @@ class Dialect:
         raise NotImplementedError
 
     def patience(self, connection: BaseDatabaseWrapper) -> float:
-        """For how many seconds an INSERT that met a lock is tried again.
-
-        0 where such a lock can only belong to the same key.
-        """
+        """For how many seconds an INSERT is tried again if a lock of another key may stop it."""
         return 0.0
 
     def is_aborted(self, connection: BaseDatabaseWrapper) -> bool:

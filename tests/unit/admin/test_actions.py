@@ -82,7 +82,7 @@ def test_stuck_key_is_released(admin: Client, stuck: IdempotencyRecord) -> None:
 def test_live_owner_keeps_its_key(admin: Client, stuck: IdempotencyRecord) -> None:
     """The message gives the reason."""
     (message,) = told(act(admin, "release", stuck))
-    assert message == f"1 was left alone. {Released.ALIVE.reason}"
+    assert message == f"1 was left alone. {Released.ALIVE.label}"
     stuck.refresh_from_db()
     assert stuck.status == Status.IN_PROGRESS
     assert not LogEntry.objects.exists()
@@ -95,8 +95,8 @@ def test_reasons_are_counted(admin: Client, stuck: IdempotencyRecord) -> None:
     response = act(admin, "release", stuck, made("done"), *trusted)
     assert set(told(response)) == {
         "1 key released.",
-        f"1 was left alone. {Released.FINISHED.reason}",
-        f"2 were left alone. {Released.TRUSTED.reason}",
+        f"1 was left alone. {Released.FINISHED.label}",
+        f"2 were left alone. {Released.TRUSTED.label}",
     }
 
 

@@ -64,7 +64,7 @@ def in_doubt(post: Post, key: str, service: Service) -> IdempotencyStep:
 
 def refused(why: Resolved) -> str:
     """The message of a refusal."""
-    return f"Nothing was done. {why.reason}"
+    return f"Nothing was done. {why.label}"
 
 
 @contextmanager

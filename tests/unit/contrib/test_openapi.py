@@ -294,8 +294,8 @@ def test_every_error_is_described() -> None:
     """A new error cannot be forgotten."""
     found = [error for error in vars(exceptions).values() if isinstance(error, type)]
     ours = {error for error in found if issubclass(error, IdempotencyError)}
-    assert set(openapi.ERRORS) == ours - {IdempotencyError}
-    assert len(openapi.ERRORS) == len(set(openapi.ERRORS))
+    assert set(exceptions.REFUSALS) == ours - {IdempotencyError}
+    assert len(exceptions.REFUSALS) == len(set(exceptions.REFUSALS))
 
 
 def test_refusals_have_the_body_of_rest_framework(settings: Settings) -> None:
@@ -317,8 +317,8 @@ def test_refusals_may_be_problem_details() -> None:
     """Codes and remedies are enumerated, each in one component."""
     schema = schema_of(covered(required=True, max_attempts=3, max_keys_per_scope=3, atomic=False))
     components = schema["components"]["schemas"]
-    assert components["IdempotencyCode"]["enum"] == [error.code for error in openapi.ERRORS]
-    assert set(components["IdempotencyRemedy"]["enum"]) == {e.remedy for e in openapi.ERRORS}
+    assert components["IdempotencyCode"]["enum"] == [error.code for error in exceptions.REFUSALS]
+    assert set(components["IdempotencyRemedy"]["enum"]) == {e.remedy for e in exceptions.REFUSALS}
     responses = schema["paths"]["/0/"]["post"]["responses"]
     examples: Schema = {}
     for status in ("400", "409", "410", "422", "429", "503"):
@@ -326,7 +326,7 @@ def test_refusals_may_be_problem_details() -> None:
         assert list(responses[status]["content"]) == ["application/problem+json"]
         assert body["schema"] == {"$ref": "#/components/schemas/IdempotencyProblem"}
         examples |= {code: (status, each["value"]) for code, each in body["examples"].items()}
-    for error in openapi.ERRORS:
+    for error in exceptions.REFUSALS:
         status, example = examples.pop(error.code)
         assert str(example["status"]) == status == str(error.status)
         assert set(example) == set(components["IdempotencyProblem"]["required"])

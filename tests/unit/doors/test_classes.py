@@ -1,6 +1,8 @@
 """View classes: whose ``dispatch`` is covered, and in whose transactions it runs."""
 
+import gc
 import uuid
+import weakref
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -261,3 +263,23 @@ def test_coroutine_called_dispatch_covers_its_class_s_handlers(serve: Serve, pos
     assert post("/0/").status_code == 400
     assert Client().patch("/0/").status_code == 201
     assert effects.count() == 1
+
+
+def test_handler_made_for_one_request_is_not_kept(serve: Serve, post: Post) -> None:
+    """It may hold the request, and all that this holds."""
+    made: list[weakref.ref[Any]] = []
+
+    class Fresh(Mixed):
+        def setup(self, request: Any, *args: Any, **kwargs: Any) -> None:
+            super().setup(request, *args, **kwargs)
+
+            def handler(request: Any) -> Any:
+                return kitchen(request)
+
+            vars(self)["post"] = handler
+            made.append(weakref.ref(handler))
+
+    serve(Fresh.as_view())
+    assert post("/0/", str(uuid.uuid4())).status_code == 201
+    gc.collect()
+    assert [handler() for handler in made] == [None]

@@ -23,6 +23,7 @@ from django_idempotency.exceptions import (
     TransitionError,
     UnavailableError,
 )
+from django_idempotency.models import Status
 from django_idempotency.operation import Operation
 from django_idempotency.policy import Policy
 from django_idempotency.protocol.claims import Claim
@@ -90,12 +91,12 @@ class FakeClaim:
             raise OperationalError("the server is not there")
         return self.freed is Freed.YES
 
-    def is_committed(self) -> bool:
+    def has_status(self, status: Status) -> bool:
         if isinstance(self.committed, Exception):
             raise self.committed
         return self.committed
 
-    def wipe(self) -> None:
+    def delete_envelope(self) -> None:
         self.asked.append("wipe")
 
 

@@ -363,12 +363,13 @@ def test_fence_sends_duplicates_away_without_sql(post: Post, key: str, settings:
     record = IdempotencyRecord.objects.get()
     caches["default"].clear()
     running = intent(id=record.pk, fingerprint=bytes(record.fingerprint))
-    Replays("default", "default").put_fence(running)
+    slot = Slot(Replays("default", "default"), running)
+    slot.fence()
     with no_sql():
         refused = post(DOOR, key)
     assert (refused.status_code, refused["Retry-After"]) == (409, "1")
     assert post(DOOR, key, body={"cake": "other"}).status_code == 422
-    Replays("default", "default").clear_fence(record.pk)
+    slot.clear_fence()
     assert post(DOOR, key).status_code == 201
 
 

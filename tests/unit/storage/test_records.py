@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 from django.db import connections
 
-from django_idempotency.storage import records, steps, upkeep
-from django_idempotency.storage.records import Store
+from django_idempotency.storage.records import Store, texts_of
 from django_idempotency.storage.steps import Journal
 from django_idempotency.storage.upkeep import Upkeep
 from tests.concurrency.owners import in_thread
@@ -21,8 +20,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("store", [Store, Journal, Upkeep])
 def test_connection_of_a_thread_that_ended_is_collected(store: type[Store]) -> None:
     """The texts that are kept hold nothing but text."""
-    for module in (records, steps, upkeep):
-        module._texts.cache_clear()
+    texts_of.cache_clear()
 
     def build() -> Any:
         store("default")
