@@ -165,7 +165,7 @@ async def aenter(
     classes.refuse_atomic_requests(apart_of(door))
     if request.method not in policy.methods:
         return await handler()
-    return await acall(request, policy, handler)
+    return await acall(request, policy, handler, instance or door)
 
 
 def _request_in(args: tuple[Any, ...]) -> Any:

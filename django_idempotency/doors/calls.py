@@ -14,6 +14,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
+from django.views import View
 
 from ..durable.envelopes import resumption_of
 from ..engine.execution import aexecute, execute
@@ -60,26 +61,35 @@ def refuse(request: Any, error: IdempotencyError) -> HttpResponseBase:
 
 
 def call(
-    request: Any, policy: Policy, handler: Handler, apart: Collection[str]
+    request: Any, policy: Policy, handler: Handler, view: Any, apart: Collection[str]
 ) -> HttpResponseBase:
     """Call a handler in the way of the request's framework, at most once for its key."""
-    state_of(request).policy = policy
+    _note(request, policy, view)
     if is_rest_framework(request):
         return _call_in_rest_framework(request, policy, handler, apart)
     return _call_plainly(request, policy, handler, apart)
 
 
-async def acall(request: HttpRequest, policy: Policy, handler: AsyncHandler) -> HttpResponseBase:
+def _note(request: Any, policy: Policy, view: Any) -> None:
+    state = state_of(request)
+    state.policy = policy
+    # Each request makes its own instance of a class.
+    state.view = type(view) if isinstance(view, View) else view
+
+
+async def acall(
+    request: HttpRequest, policy: Policy, handler: AsyncHandler, view: Any
+) -> HttpResponseBase:
     """Call a coroutine's handler; it comes to its end although its client may hang up."""
 
-    async def view() -> HttpResponseBase:
+    async def respond() -> HttpResponseBase:
         return await sync_to_async(_rendered)(await handler())
 
-    state_of(request).policy = policy
+    _note(request, policy, view)
     key = None
     try:
         key = await sync_to_async(_key_of)(request, policy)
-        response = await _to_its_end(aexecute(request, policy, key, view))
+        response = await _to_its_end(aexecute(request, policy, key, respond))
     except IdempotencyError as error:
         return await sync_to_async(_refusal)(request, error, key)
     return _echo(response, key)

@@ -151,7 +151,7 @@ def dispatched(
         state.entered = view
         # The only place to stand: what authenticates in there comes after the claim.
         if is_async:
-            return acall(request, policy, dispatch)
+            return acall(request, policy, dispatch, view)
         return cover(request, policy, dispatch, view, apart)
     if policy is not None and handler is not None:
         state.entered = view
@@ -181,7 +181,7 @@ def _covered(view: Any, handler: Any, policy: Policy, apart: Collection[str]) ->
 
     def acovered(request: Any, *args: Any, **kwargs: Any) -> Awaitable[HttpResponseBase]:
         partial = functools.partial(handler, request, *args, **kwargs)
-        return partial() if is_entered(request, policy) else acall(request, policy, partial)
+        return partial() if is_entered(request, policy) else acall(request, policy, partial, view)
 
     return acovered if iscoroutinefunction(handler) else covered
 
@@ -220,7 +220,7 @@ def cover(
     if not commits_last(database_of(request, policy)):
         _own_callback(request, view)
         return refuse(request, UnavailableError())
-    return call(request, policy, handler, apart)
+    return call(request, policy, handler, view, apart)
 
 
 def _own_callback(request: Any, view: Any) -> None:

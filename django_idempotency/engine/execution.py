@@ -17,6 +17,7 @@ view's transaction. What is guaranteed, sentence by sentence:
 from collections.abc import Collection
 
 from asgiref.sync import sync_to_async
+from django.core.exceptions import ImproperlyConfigured
 from django.db import router
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
@@ -26,7 +27,7 @@ from ..durable.envelopes import Envelope, Resumption, envelope_of, resumption_of
 from ..exceptions import IdempotencyError, InProgressError
 from ..http.fingerprint import fingerprint_of
 from ..http.keys import Key, record_id, scope_of
-from ..http.requests import http_request
+from ..http.requests import http_request, state_of
 from ..http.responses import replay
 from ..models import IdempotencyRecord, Status
 from ..monitoring.exporters import span
@@ -89,6 +90,7 @@ def _admit(
     intent = _intent(request, policy, key)
     if _is_inner(intent):
         return None
+    _refuse_another_view(request, intent)
     alias = database_of(request, policy)
     if policy.respond == "accepted" and envelope is not None:
         return _accepted(alias, intent, policy, envelope)
@@ -178,6 +180,16 @@ def _intent(request: HttpRequest, policy: Policy, key: Key) -> Intent:
         # PostgreSQL's text holds every character but this one.
         path=plain.path[:255].replace("\0", "\N{REPLACEMENT CHARACTER}"),
     )
+
+
+def _refuse_another_view(request: HttpRequest, intent: Intent) -> None:
+    """Raise ImproperlyConfigured for a second view that would get the reply of the first."""
+    state = state_of(request)
+    if state.views.setdefault(intent.id, state.view) is not state.view:
+        raise ImproperlyConfigured(
+            f"{state.view!r} is the second view with @idempotent that this request calls, and one"
+            " key stands for one operation: put the door on the view that calls both."
+        )
 
 
 def _is_inner(intent: Intent) -> bool:

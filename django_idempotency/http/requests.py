@@ -1,6 +1,7 @@
 """The request as Django made it, whichever request object a view was handed."""
 
 import functools
+import uuid
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,8 +37,11 @@ class RequestState:
     outer_doors: list[OuterDoor] = field(default_factory=list)
     #: The view instance whose handler is covered already.
     entered: object = None
-    #: The policy under which the request is covered.
+    #: The policy under which the request is covered, and the view whose door it came through last.
     policy: Policy | None = None
+    view: object = None
+    #: The views that its keys stand for, by the ids of their records.
+    views: dict[uuid.UUID, object] = field(default_factory=dict)
     #: The operation of Ninja's that has let the request pass its own checks.
     checked: object = None
     #: What a completer goes on with (``durable.envelopes.Resumption``); None for a client.

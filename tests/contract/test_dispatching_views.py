@@ -31,6 +31,10 @@ def sell() -> HttpResponse:
     return HttpResponse(nonce, status=201)
 
 
+class Plain(View):
+    """Nothing answers a POST."""
+
+
 class Answering(View):
     """The house style of an old project."""
 
@@ -110,7 +114,7 @@ DOORS: dict[str, Any] = {
     "mixin": Mixed.as_view(),
     "mixin-not-allowed": MixedNotAllowed.as_view(),
     "coroutine": required(Coroutine.as_view()),
-    "plain": required(View.as_view()),
+    "plain": required(Plain.as_view()),
 }
 urlpatterns = [path(f"{name}/", view) for name, view in DOORS.items()]
 SYNC = [name for name in DOORS if name not in ("coroutine", "plain")]

@@ -147,10 +147,32 @@ def test_options_of_a_door_that_another_cannot_see_are_not_ignored(options: Any,
 
 def test_bare_door_that_another_cannot_see_passes_the_request_through(key: str) -> None:
     """It asks for nothing that the outer one does not give."""
-    door = idempotent(retention=timedelta(days=2))(
-        hidden(idempotent(lambda request: HttpResponse()))
-    )
+    inner: Any = idempotent(lambda request: HttpResponse())
+    door = idempotent(retention=timedelta(days=2))(unseen(inner))
     request = RequestFactory().post("/", headers={"Idempotency-Key": key})
     request.user = User.objects.create(username="alice")
     assert door(request).status_code == 200
     assert IdempotencyRecord.objects.get().status == Status.COMPLETED
+
+
+def test_second_view_of_a_request_never_gets_the_reply_of_the_first(key: str) -> None:
+    """One key is one operation: the error says so. Without a key both run."""
+    first: Any = idempotent(lambda request: HttpResponse("reserved"))
+    second: Any = idempotent(lambda request: HttpResponse("paid"))
+
+    def both(request: Any) -> bytes:
+        return bytes(first(request).content + second(request).content)
+
+    assert both(RequestFactory().post("/")) == b"reservedpaid"
+    request = RequestFactory().post("/", headers={"Idempotency-Key": key})
+    request.user = User.objects.create(username="alice")
+    with pytest.raises(ImproperlyConfigured, match="one key"):
+        both(request)
+
+
+def test_same_view_may_be_called_twice_with_one_request(key: str) -> None:
+    """As tests of a project may do it: the second call is a replay."""
+    view: Any = idempotent(lambda request: HttpResponse(uuid.uuid4().hex))
+    request = RequestFactory().post("/", headers={"Idempotency-Key": key})
+    request.user = User.objects.create(username="alice")
+    assert view(request).content == view(request).content
