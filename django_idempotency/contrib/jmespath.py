@@ -13,7 +13,8 @@ from django.core.exceptions import BadRequest, ImproperlyConfigured
 from django.http import QueryDict
 from jmespath.exceptions import JMESPathError
 
-from ..http.fingerprint import digest, fingerprint_of, head_of, is_form, is_json, parse
+from ..http.bodies import is_form, is_json, parse
+from ..http.fingerprint import digest, fingerprint_of, head_of
 from ..http.requests import form_fields, http_request, is_rest_framework
 from ..policy import Policy
 
