@@ -14,7 +14,7 @@ from django.urls import NoReverseMatch, URLPattern, URLResolver, get_resolver, r
 
 from .. import conf
 from ..doors.marks import MARK, mark_of, unwrapped, view_class_of
-from ..doors.policies import described_policy
+from ..doors.policies import described_policy, handler_of
 from ..engine.atomic_requests import owns_transactions
 from ..models import IdempotencyRecord
 from ..policy import Policy, resolve
@@ -40,14 +40,15 @@ def _views() -> list[Any]:
     return list(dict.fromkeys(_callbacks(get_resolver().url_patterns)))
 
 
-def _policies_of_class(cls: type[Any], callback: Any) -> Iterator[Policy]:
+def _covered_handlers(cls: type[Any], callback: Any) -> Iterator[tuple[Any, Policy]]:
+    """The handlers of a class that a door covers, with their policies."""
     given = getattr(callback, "initkwargs", None) or getattr(callback, "view_initkwargs", {})
     view = cls(**given)
     view.action_map = getattr(callback, "actions", None)
     for method in view.http_method_names:
         policy = described_policy(view, method.upper())
         if policy is not None:
-            yield policy
+            yield handler_of(view, method.upper()), policy
 
 
 def _policy_of(callback: Any) -> Policy | None:
@@ -56,7 +57,7 @@ def _policy_of(callback: Any) -> Policy | None:
     cls = view_class_of(callback)
     policy = resolve(options) if options is not None else None
     if policy is None and cls is not None:
-        policy = next(_policies_of_class(cls, callback), None)
+        policy = next((policy for _, policy in _covered_handlers(cls, callback)), None)
     return policy.for_a_coroutine() if policy and iscoroutinefunction(callback) else policy
 
 
@@ -159,10 +160,22 @@ def check_accepting_views(app_configs: object, **kwargs: Any) -> Iterator[CheckM
 
 
 def _has_door_above_login(callback: Any) -> bool:
-    # wraps() copies a door's mark outwards: the innermost that has it is the door itself.
-    doors = [view for view in unwrapped(callback) if MARK in getattr(view, "__dict__", {})]
-    inside = getattr(doors[-1], "__wrapped__", None) if doors else None
-    return hasattr(inside, "login_url")
+    cls = view_class_of(callback)
+    if cls is None:
+        return MARK in getattr(callback, "__dict__", {}) and _is_login_inside(callback)
+    with suppress(ImproperlyConfigured):
+        return any(_is_login_inside(handler) for handler, _ in _covered_handlers(cls, callback))
+    return False
+
+
+def _is_login_inside(view: Any) -> bool:
+    """Whether a login is asked for below the door, which may be around all of the view."""
+    # wraps() copies what a decorator leaves outwards: the innermost that has it is its own.
+    doors, logins = [0], [-1]
+    for depth, each in enumerate(unwrapped(view)):
+        doors += [depth] * (MARK in getattr(each, "__dict__", {}))
+        logins += [depth] * hasattr(each, "login_url")
+    return logins[-1] >= doors[-1]
 
 
 @check(Tags.caches, deploy=True)

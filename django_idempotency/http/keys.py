@@ -121,7 +121,8 @@ def _of_user(request: HttpRequest) -> str | None:
 
 
 def _of_credential(request: HttpRequest) -> str | None:
-    lines = [f"{name}:{value}" for name, value in sent_headers(request, conf.credential_headers())]
+    sent = sent_headers(request, conf.credential_headers())
+    lines = [f"{name}:{value}" for name, value in sent if value.strip()]
     if not lines:
         return None
     return "credential:" + hashlib.sha256("\n".join(lines).encode()).hexdigest()

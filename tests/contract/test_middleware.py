@@ -44,6 +44,19 @@ def function(request: Any) -> Any:
     return views.kitchen(request)
 
 
+def named(request: Any, **kwargs: str) -> Any:
+    """A view whose arguments have the names of a door's."""
+    return views.kitchen(request)
+
+
+class PropertyHandler(View):
+    """A view whose handler cannot be replaced on an instance."""
+
+    @property
+    def post(self) -> Any:
+        return views.kitchen
+
+
 async def coroutine(request: Any) -> Any:
     """A coroutine without a door."""
     return await aviews.akitchen(request)
@@ -97,6 +110,8 @@ urlpatterns = [
     path("token/", TokenApi.as_view()),
     path("hidden/", hiding(TokenApi.as_view())),
     path("own/", own),
+    path("named/<view>/<door>/<options>/", named),
+    path("property/", PropertyHandler.as_view()),
     path("ninja/", ninja_app.api.urls),
 ]
 
@@ -229,4 +244,18 @@ def test_csrf_protection_still_sees_the_request(key: str) -> None:
     """CSRF protection runs before the middleware."""
     client = Client(enforce_csrf_checks=True)
     assert client.post("/function/", headers={"Idempotency-Key": key}).status_code == 403
+    assert effects.count() == 0
+
+
+def test_view_may_name_its_arguments_as_it_likes(key: str, post: Post) -> None:
+    """A door hands them on and takes none for its own."""
+    for _ in range(2):
+        assert post("/named/a/b/c/", key).status_code == 201
+    assert effects.count() == 1
+
+
+def test_handler_that_cannot_be_covered_is_named_in_the_error(key: str) -> None:
+    """The view does not run."""
+    with pytest.raises(ImproperlyConfigured, match=r"PropertyHandler\.post cannot be covered"):
+        Client().post("/property/", headers={"Idempotency-Key": key})
     assert effects.count() == 0

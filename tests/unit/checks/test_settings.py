@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -26,6 +27,7 @@ from tests.app import effects
 ROOT = Path(__file__).parents[3]
 
 VALUES: dict[str, Any] = {
+    "endless": timedelta.max,
     "None": None,
     "bool": True,
     "int": 60,
@@ -54,7 +56,7 @@ RIGHT = {
     "FINGERPRINT_HOST": "bool",
     "RETENTION": "",
     "LEASE": "",
-    "WAIT": "None",
+    "WAIT": "None endless",
     "MAX_WAITERS": "int",
     "KEEP_RESPONSE": "None class",
     "ATOMIC": "bool",
@@ -199,6 +201,8 @@ def test_keys_are_never_shown(keys: Any, settings: Settings) -> None:
         ("RETENTIONS", "Did you mean IDEMPOTENCY_RETENTION?"),
         ("MAX_STEPS_BYTE", "Did you mean IDEMPOTENCY_MAX_STEP_BYTES?"),
         ("KEY_LOCK_BACKEND_NAME_OF_ANOTHER_PACKAGE", "SILENCED_SYSTEM_CHECKS"),
+        ("TTL", "SILENCED_SYSTEM_CHECKS"),
+        ("X", "SILENCED_SYSTEM_CHECKS"),
     ],
 )
 def test_foreign_setting_is_a_warning(name: str, hint: str, settings: Settings) -> None:

@@ -6,7 +6,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from django.contrib.auth.decorators import login_required
+from django.contrib.auth.decorators import login_required, permission_required
 from django.core.checks import run_checks
 from django.db import connections, transaction
 from django.http import HttpResponse
@@ -115,6 +115,50 @@ def test_door_below_api_view_is_hidden(found: Found, atomic_requests: None) -> N
 def test_door_above_login_draws_a_warning(found: Found) -> None:
     """W007: the reply to a stranger would be her redirect to the login, for a day."""
     assert found(idempotent(login_required(view))) == ["django_idempotency.W007"]
+
+
+def asks_for_permission(function: Any) -> Any:
+    """As it is written on a method."""
+    return method_decorator(permission_required("shop.order", raise_exception=True))(function)
+
+
+def test_door_above_the_permission_of_a_handler_draws_a_warning(found: Found) -> None:
+    """W007: a door on the class covers the handler with its decorators."""
+
+    class Above(Mixed):
+        @asks_for_permission
+        def post(self, request: Any) -> HttpResponse:
+            return HttpResponse()
+
+    class Below(View):
+        @asks_for_permission
+        @idempotent
+        def post(self, request: Any) -> HttpResponse:
+            return HttpResponse()
+
+    class Uncovered(Mixed):
+        @asks_for_permission
+        def get(self, request: Any) -> HttpResponse:
+            return HttpResponse()
+
+    assert found(Above.as_view()) == ["django_idempotency.W007"]
+    assert found(login_required(Mixed.as_view())) == []
+    assert found(Below.as_view()) == []
+    assert found(Uncovered.as_view()) == []
+
+
+class Slotted:
+    """A callable view without a ``__dict__``."""
+
+    __slots__ = ()
+
+    def __call__(self, request: Any) -> HttpResponse:
+        return HttpResponse()
+
+
+def test_view_without_attributes_stops_no_check(found: Found) -> None:
+    """With a door around it, and without."""
+    assert found(idempotent(Slotted()), Slotted()) == []
 
 
 def test_middleware_that_is_not_the_last_is_an_error(found: Found, settings: Settings) -> None:

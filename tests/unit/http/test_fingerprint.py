@@ -306,9 +306,21 @@ def test_body_that_a_middleware_unpacked_is_not_taken_for_a_cut_one(replaces_str
     assert fingerprint_of(request, Policy())
 
 
-def test_body_that_somebody_read_as_a_stream_is_named_in_the_error() -> None:
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [
+        (b"cake", "text/plain"),
+        (b"{}", "application/json"),
+        (b"cake=lemon", "application/x-www-form-urlencoded"),
+        form_with(b"cake"),
+    ],
+    ids=["text", "json", "form", "file"],
+)
+def test_body_that_was_read_as_a_stream_is_named_in_the_error(
+    body: bytes, content_type: str
+) -> None:
     """Nothing is left to compare."""
-    request = RequestFactory().post("/o/", b"cake", content_type="text/plain")
+    request = RequestFactory().post("/o/", body, content_type=content_type)
     request.read()
     with pytest.raises(ImproperlyConfigured, match="read as a stream"):
         fingerprint_of(request, Policy())

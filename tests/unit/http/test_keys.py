@@ -113,10 +113,11 @@ def test_users_without_a_primary_key_do_not_share_a_scope() -> None:
     assert len(scopes) == 2
 
 
-def test_short_key_of_an_anonymous_caller_is_refused() -> None:
-    """An anonymous caller's key is its secret, so it must be hard to guess."""
+@pytest.mark.parametrize("headers", [{}, {"Authorization": ""}, {"X-Api-Key": " "}])
+def test_short_key_of_an_anonymous_caller_is_refused(headers: dict[str, str]) -> None:
+    """An anonymous caller's key is its secret; an empty credential proves nothing."""
     with pytest.raises(KeyInvalidError):
-        scope_of(RequestFactory().post("/"), Policy(), "k" * 15)
+        scope_of(RequestFactory().post("/", headers=headers), Policy(), "k" * 15)
 
 
 @pytest.mark.parametrize("scope", ["", None, 7])
