@@ -18,6 +18,9 @@ from ..http.fingerprint import digest, fingerprint_of, head_of
 from ..http.requests import form_fields, http_request, is_rest_framework
 from ..policy import Policy
 
+# How senders label JSON, AWS SNS for example; what is labelled otherwise is not looked into.
+_MAY_BE_JSON = ("", "text/plain", "text/json", "application/x-json", "application/octet-stream")
+
 
 def _fields(form: Any) -> Any:
     """A form as an object: a field sent once is a value, a field sent more often a list."""
@@ -30,15 +33,19 @@ def _fields(form: Any) -> Any:
 
 
 def _body_of(request: Any) -> Any:
-    """The parsed body; None if it is neither JSON nor a form."""
+    """The parsed body; None if it is neither JSON nor a form. Raises BadRequest for broken JSON."""
     if is_rest_framework(request):
         parse(request)
         return _fields(request.data)
     if is_form(request):
         return _fields(form_fields(request))
+    if not is_json(request) and request.content_type not in _MAY_BE_JSON:
+        return None
     try:
-        return json.loads(request.body) if is_json(request) else None
+        return json.loads(request.body)
     except (ValueError, RecursionError) as error:
+        if not is_json(request):
+            return None
         raise BadRequest("The body is no JSON.") from error
 
 

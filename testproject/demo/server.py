@@ -31,7 +31,7 @@ class Shop:
         return f"http://127.0.0.1:{self.port}"
 
     def answered(self, method: str, path: str) -> int:
-        """How many of these requests it has answered, whoever was still there to read."""
+        """How many of these requests it has answered, with or without a client to read it."""
         return self.log.read_text().count(f'"{method} {path} HTTP/')
 
     def keeping_shut(self, gate: Gate) -> AbstractContextManager[None]:

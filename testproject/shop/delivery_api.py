@@ -128,7 +128,7 @@ class DeliveryView(IdempotencyMixin, APIView):
     )
 )
 class DeliveryLaterView(DeliveryView):
-    """``/api/deliveries/later/``: the same for whoever does not wait; the completer runs it."""
+    """``/api/deliveries/later/``: the same for clients that do not wait; the completer runs it."""
 
     idempotency_respond = "accepted"
 

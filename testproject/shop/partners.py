@@ -1,6 +1,6 @@
 """Who the shop works with: the payment provider, the courier and the mail, one call each.
 
-Every call is one request; whoever calls decides about the next. A key makes the next one harmless.
+Every call is one request; the caller decides about the next. A key makes the next one harmless.
 """
 
 import functools

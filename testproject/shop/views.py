@@ -44,7 +44,7 @@ def _place(request: ShopRequest, form: CakeForm) -> Order:
 
 # Not @never_cache: Back has to find the page that was sent, with its key.
 class HomeView(IdempotencyFormMixin, _CakeFormView):
-    """The window; whoever orders there is led to her order's page."""
+    """The window; a customer who orders there is led to the page of her order."""
 
     request: ShopRequest
     form_class = CakeForm
@@ -71,7 +71,7 @@ def _came_twice(request: ShopRequest, order: Order) -> bool:
 
 @never_cache
 def order(request: ShopRequest, ticket: uuid.UUID) -> HttpResponseBase:
-    """Show one order to whoever holds its ticket."""
+    """Show one order to the holder of its ticket."""
     found = get_object_or_404(Order, ticket=ticket)
     context = {"order": found, "came_twice": _came_twice(request, found)}
     return TemplateResponse(request, "shop/order.html", context)

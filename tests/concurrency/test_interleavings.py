@@ -361,7 +361,7 @@ def test_owner_from_an_earlier_life_cannot_save_into_the_next_one(key: str) -> N
         old.complete(RESPONSE)
 
 
-@pytest.mark.skipif(SQLITE, reason="one writer: whoever comes second waits for it")
+@pytest.mark.skipif(SQLITE, reason="one writer: the second one waits for it")
 def test_claim_that_meets_an_uncommitted_one_is_refused_at_once(key: str) -> None:
     """An outer transaction may stay open for long; its key is in progress all the while."""
     with ThreadPoolExecutor(1) as pool, transaction.atomic():

@@ -1,4 +1,4 @@
-"""The checks of databases, and what a project without faults is told."""
+"""The checks of databases, and of a project without faults."""
 
 from collections.abc import Iterable
 

@@ -158,9 +158,21 @@ def test_fields_of_a_form_are_found() -> None:
     assert body_key("two[1]")(request) == "2"
 
 
-def test_body_of_another_type_gives_no_key() -> None:
-    """Only JSON and forms can be searched."""
-    request = RequestFactory().post("/", b'{"id": "1"}', content_type="text/plain")
+@pytest.mark.parametrize("label", ["application/xml", "text/html; charset=utf-8", "image/png"])
+def test_body_of_another_type_gives_no_key(label: str) -> None:
+    """Its label says that it is no JSON, whatever its bytes look like."""
+    request = RequestFactory().post("/", b'{"id": "1"}', content_type=label)
+    assert body_key("id")(request) is None
+
+
+@pytest.mark.parametrize(
+    "label", ["text/plain; charset=UTF-8", "text/json", "application/x-json", ""]
+)
+def test_json_is_found_under_labels_that_do_not_forbid_it(label: str) -> None:
+    """AWS SNS sends text/plain; a text that is no JSON gives no key."""
+    request = RequestFactory().post("/", b'{"id": "1"}', content_type=label)
+    assert body_key("id")(request) == "1"
+    request = RequestFactory().post("/", b"id: 1", content_type=label)
     assert body_key("id")(request) is None
 
 
