@@ -109,11 +109,17 @@ def _class_of(principal: Any) -> str:
 
 def _of_user(request: HttpRequest) -> str | None:
     user = getattr(request, "user", None)
-    identity = getattr(user, "pk", None) if getattr(user, "is_authenticated", False) else None
+    scope = _of_principal(user) if getattr(user, "is_authenticated", False) else None
+    # Ninja's authentication leaves what it found here, and REST framework's the token.
+    return scope or _of_principal(getattr(request, "auth", None))
+
+
+def _of_principal(principal: Any) -> str | None:
+    identity = getattr(principal, "pk", None)
     # Principals without a primary key (made from a token, for example) are all alike.
     if identity is None or identity == "":
         return None
-    kind = _class_of(user)
+    kind = _class_of(principal)
     # No class name has a colon, so no primary key can spell another kind's scope.
     return (
         f"user:{identity}" if kind == settings.AUTH_USER_MODEL else f"principal:{kind}:{identity}"

@@ -3,6 +3,7 @@
 from typing import cast
 
 import pytest
+from django.contrib.auth.models import User
 from django.http import HttpResponse
 from django.test import Client
 
@@ -55,3 +56,18 @@ def test_coroutine_is_covered(key: str, client: Client) -> None:
     replies = [client.post("/ninja/async/", headers={"Idempotency-Key": key}) for _ in range(2)]
     assert effects.count() == 1
     assert replies[1]["Idempotent-Replayed"] == "true"
+
+
+def test_refreshed_token_of_the_same_user_is_the_same_caller(key: str) -> None:
+    """Ninja knows the user; another user gets no reply of hers."""
+    for name in ("alice", "bob"):
+        User.objects.create(username=name)
+    first, again, other = (
+        Client().post(
+            "/ninja/member/", headers={"Authorization": f"Bearer {token}", "Idempotency-Key": key}
+        )
+        for token in ("alice.1", "alice.2", "bob.1")
+    )
+    assert effects.count() == 2
+    assert (again.content, again["Idempotent-Replayed"]) == (first.content, "true")
+    assert other.content != first.content

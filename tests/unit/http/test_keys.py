@@ -2,6 +2,7 @@
 
 import itertools
 import uuid
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import AnonymousUser, User
@@ -200,6 +201,18 @@ def test_empty_primary_key_is_no_identity(pk: object) -> None:
     """The credential tells such callers apart."""
     assert scope_of_user(Guest(pk)).startswith("credential:")
     assert scope_of_user(object()).startswith("credential:")
+
+
+def test_principal_that_ninja_has_found_is_the_caller() -> None:
+    """So a refreshed token is the same caller; a text or a dict names nobody."""
+    scopes = []
+    for token, auth in (("old", User(pk=7)), ("new", User(pk=7)), ("new", "alice"), ("new", {})):
+        request: Any = RequestFactory().post("/", headers={"Authorization": f"Bearer {token}"})
+        request.user, request.auth = AnonymousUser(), auth
+        scopes.append(scope_of(request, Policy(), "k"))
+    assert scopes[:2] == ["user:7"] * 2
+    assert scopes[2] == scopes[3]
+    assert scopes[2].startswith("credential:")
 
 
 @pytest.mark.parametrize("header", ["Authorization", "X-Api-Key", "api-key", "X-Auth-Token"])
