@@ -40,7 +40,7 @@ from ..exceptions import (
 from ..models import IdempotencyEnvelope, IdempotencyRecord, Status, UtcNow
 from ..storage.records import RowLockedError
 from ..storage.values import Intent
-from .envelopes import Resumption, opened, request_of
+from .envelopes import Envelope, Resumption, mark_of_user, opened, request_of
 
 logger = logging.getLogger("django_idempotency.completer")
 
@@ -99,16 +99,16 @@ def _pause(tries: int) -> timedelta:
     return min(_SHORTEST_PAUSE * (1 << doublings), _LONGEST_PAUSE)
 
 
-def _user(user_id: str) -> Any:
+def _user(envelope: Envelope) -> Any:
     """The user who sent the request, or None; raises _NobodyError if they may not log in now."""
-    if not user_id:
+    if not envelope.user_id:
         return None
     users = get_user_model()._default_manager
     try:
-        user = users.filter(pk=user_id).first()
+        user = users.filter(pk=envelope.user_id).first()
     except (ValueError, ValidationError):
         user = None
-    if user is None or not user.is_active:
+    if user is None or not user.is_active or mark_of_user(user) != envelope.user_mark:
         raise _NobodyError
     return user
 
@@ -130,7 +130,7 @@ def _respond(
 ) -> HttpResponseBase:
     """The project's response to the stored request, which is made once more."""
     envelope = opened(row)
-    request = request_of(envelope, resumption, _user(envelope.user_id))
+    request = request_of(envelope, resumption, _user(envelope))
     adapt = conf.completer_request()
     if adapt:
         request = import_string(adapt)(request, record)

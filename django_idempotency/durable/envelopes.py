@@ -4,6 +4,7 @@ Storing is opt-in. An envelope holds no credentials and goes through the body co
 made from it is an ordinary one for the project's own middleware and view.
 """
 
+import hashlib
 import io
 import json
 import logging
@@ -28,6 +29,9 @@ from ..storage.values import Intent
 
 logger = logging.getLogger("django_idempotency")
 
+# Where the mark of the user lies among the stored variables.
+_USER_MARK = "django_idempotency.user"
+
 # The variables that every server passes on, and those that say how to read and write content.
 _KEPT = (
     *("REQUEST_METHOD", "QUERY_STRING", "CONTENT_TYPE"),
@@ -38,11 +42,16 @@ _KEPT = (
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """A request without its credentials: WSGI's variables, the body, and its user's primary key."""
+    """A request without its credentials: WSGI's variables, the body, and who its user was.
+
+    ``user_id`` is the user's primary key, and ``user_mark`` what tells the user from a later one
+    with the same key.
+    """
 
     environ: Mapping[str, str]
     body: bytes
     user_id: str
+    user_mark: str = ""
 
 
 @dataclass(slots=True)
@@ -95,6 +104,13 @@ def _user_id(request: HttpRequest) -> str | None:
     return str(user.pk) if is_ours and user.pk is not None else None
 
 
+def mark_of_user(user: Any) -> str:
+    """A digest of what a user keeps; a deleted user's primary key may be given to another one."""
+    joined = getattr(user, "date_joined", None)
+    kept = str(joined.timestamp()) if joined else user.get_username()
+    return hashlib.sha256(kept.encode()).hexdigest()
+
+
 def _body(request: HttpRequest) -> bytes | None:
     length = request.META.get("CONTENT_LENGTH") or "0"
     if not length.isdigit() or int(length) > conf.max_request_bytes():
@@ -118,12 +134,12 @@ def envelope_of(request: HttpRequest) -> Envelope | None:
             plain.path,
         )
         return None
-    return Envelope(_environ(plain), body, user_id)
+    return Envelope(_environ(plain), body, user_id, mark_of_user(request.user) if user_id else "")
 
 
 def store_envelope(using: str, intent: Intent, policy: Policy, envelope: Envelope) -> None:
     """The envelope is stored, unless one was before; it is due for a completer after the lease."""
-    head = json.dumps(dict(envelope.environ)).encode()
+    head = json.dumps({**envelope.environ, _USER_MARK: envelope.user_mark}).encode()
     request, codec = encode(head + b"\n" + envelope.body)
     # A request that was only accepted has no owner whose lease must end first.
     is_due = policy.respond == "accepted"
@@ -148,7 +164,8 @@ def is_given_up(using: str, record_id: UUID) -> bool:
 def opened(row: IdempotencyEnvelope) -> Envelope:
     """The envelope as it was stored; raises UndecodableError."""
     head, _, body = decode(bytes(row.request), row.codec).partition(b"\n")
-    return Envelope(json.loads(head), body, row.user_id)
+    environ = json.loads(head)
+    return Envelope(environ, body, row.user_id, environ.pop(_USER_MARK, ""))
 
 
 def request_of(envelope: Envelope, resumption: Resumption, user: Any) -> WSGIRequest:

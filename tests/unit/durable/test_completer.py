@@ -316,12 +316,19 @@ def test_member_is_logged_in_again(ada: User, key: str) -> None:
     assert record().scope == f"user:{ada.pk}"
 
 
-@pytest.mark.parametrize("gone", ["inactive", "deleted"])
+@pytest.mark.parametrize("gone", ["inactive", "deleted", "replaced"])
 def test_member_who_may_not_log_in_is_nobody(gone: str, ada: User, key: str) -> None:
-    """Nothing runs; a person has to look at it. An inactive one may be let in again."""
+    """Nothing runs; a person has to look at it. An inactive one may be let in again.
+
+    Nothing runs either for a newcomer who was given the primary key of a deleted member.
+    """
     ride = interrupted_member(ada, key)
     if gone == "deleted":
         ada.delete()
+    elif gone == "replaced":
+        pk = ada.pk
+        ada.delete()
+        User.objects.create(pk=pk, username="ada")
     else:
         User.objects.update(is_active=False)
     assert completed() == ["given_up"]
