@@ -43,7 +43,19 @@ def order(request: Any) -> Any:
     return kitchen(request)
 
 
-urlpatterns = [path("event/", event), path("order/", order)]
+paid = idempotent(
+    get_key=body_key("id"),
+    scope=lambda request: f"payments {request.path}",
+    fingerprint=body_fingerprint("id"),
+    required=True,
+)(kitchen)
+
+urlpatterns = [
+    path("event/", event),
+    path("order/", order),
+    path("paid/", paid),
+    path("booked/", paid),
+]
 if find_spec("rest_framework"):
     from tests.app.api import Api
 
@@ -63,6 +75,15 @@ def send(url: str, body: Any, key: str | None = None, **options: Any) -> HttpRes
     options = {"content_type": "application/json", **options}
     sent: Any = Client().post(url, text, headers=headers, **options)
     return sent  # type: ignore[no-any-return]
+
+
+def test_event_goes_to_two_endpoints_and_changes_between_deliveries() -> None:
+    """The recipe of the documentation: once at each endpoint."""
+    for pending in (2, 1, 0):
+        for url in ("/paid/", "/booked/"):
+            assert send(url, {"id": "evt_1", "pending_webhooks": pending}).status_code == 201
+    assert effects.count() == 2
+    assert send("/paid/", {"pending_webhooks": 2}).status_code == 400
 
 
 @pytest.mark.parametrize("url", EVENTS)
