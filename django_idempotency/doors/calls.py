@@ -81,11 +81,13 @@ async def acall(
     request: HttpRequest, policy: Policy, handler: AsyncHandler, view: Any
 ) -> HttpResponseBase:
     """Call a coroutine's handler; it comes to its end although its client may hang up."""
+    _note(request, policy, view)
+    if is_rest_framework(request):
+        return await _acall_in_rest_framework(request, policy, handler)
 
     async def respond() -> HttpResponseBase:
         return await sync_to_async(_rendered)(await handler())
 
-    _note(request, policy, view)
     key = None
     try:
         key = await sync_to_async(_key_of)(request, policy)
@@ -107,35 +109,58 @@ def _call_plainly(
     return _echo(response, key)
 
 
+class _Finalized:
+    """REST framework's response, finalised and rendered once, inside the transaction."""
+
+    def __init__(self, request: Any) -> None:
+        self._request = request
+        self._context = request.parser_context
+        self._finalize: Handler = self._context["view"].finalize_response
+        self._context["view"].finalize_response = self._once
+        self.key: Key | None = None
+        self.response: HttpResponseBase | None = None
+
+    def made_of(self, response: HttpResponseBase) -> HttpResponseBase:
+        """The handler's response, ready to be saved."""
+        args, kwargs = self._context["args"], self._context["kwargs"]
+        return _rendered(self._finalize(self._request, response, *args, **kwargs))
+
+    def _once(self, request: Any, response: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        if response is not self.response:
+            response = self._finalize(request, response, *args, **kwargs)
+        return _echo(response, self.key)
+
+
 def _call_in_rest_framework(
     request: Any, policy: Policy, handler: Handler, apart: Collection[str]
 ) -> HttpResponseBase:
-    """Call the handler; its response is finalised and rendered once, inside the transaction.
-
-    A refusal is raised, for the project's exception handler.
-    """
-    context = request.parser_context
-    view = context["view"]
-    finalize: Handler = view.finalize_response
-    key: Key | None = None
-    final: HttpResponseBase | None = None
-
-    def finalize_once(request: Any, response: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        if response is not final:
-            response = finalize(request, response, *args, **kwargs)
-        return _echo(response, key)
-
-    def respond() -> HttpResponseBase:
-        response = handler()
-        return _rendered(finalize(request, response, *context["args"], **context["kwargs"]))
-
-    view.finalize_response = finalize_once
+    """Call the handler; a refusal is raised, for the project's exception handler."""
+    final = _Finalized(request)
     try:
-        key = _key_of(request, policy)
-        final = execute(request, policy, key, respond, apart=apart)
+        final.key = _key_of(request, policy)
+        final.response = execute(
+            request, policy, final.key, lambda: final.made_of(handler()), apart=apart
+        )
     except IdempotencyError as error:
         raise IdempotencyAPIException(error) from error
-    return final
+    return final.response
+
+
+async def _acall_in_rest_framework(
+    request: Any, policy: Policy, handler: AsyncHandler
+) -> HttpResponseBase:
+    """The same for a coroutine, as adrf makes REST framework's views."""
+    final = _Finalized(request)
+
+    async def respond() -> HttpResponseBase:
+        return await sync_to_async(final.made_of)(await handler())
+
+    try:
+        final.key = await sync_to_async(_key_of)(request, policy)
+        final.response = await _to_its_end(aexecute(request, policy, final.key, respond))
+    except IdempotencyError as error:
+        raise IdempotencyAPIException(error) from error
+    return final.response
 
 
 def _key_of(request: HttpRequest, policy: Policy) -> Key | None:

@@ -7,7 +7,7 @@ callback are announced on the request, where the dispatch finds them.
 """
 
 import functools
-from collections.abc import Awaitable, Callable, Collection, Hashable, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterator
 from typing import Any, cast
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
@@ -179,9 +179,13 @@ def _covered(view: Any, handler: Any, policy: Policy, apart: Collection[str]) ->
         partial = functools.partial(handler, request, *args, **kwargs)
         return cover(request, policy, partial, view, apart)
 
-    def acovered(request: Any, *args: Any, **kwargs: Any) -> Awaitable[HttpResponseBase]:
+    # adrf looks at the handler before it calls it.
+    async def acovered(request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
         partial = functools.partial(handler, request, *args, **kwargs)
-        return partial() if is_entered(request, policy) else acall(request, policy, partial, view)
+        if is_entered(request, policy):
+            entered: HttpResponseBase = await partial()
+            return entered
+        return await acall(request, policy, partial, view)
 
     return acovered if iscoroutinefunction(handler) else covered
 
