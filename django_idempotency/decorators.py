@@ -64,6 +64,12 @@ def _class(cls: type[Any], options: Options) -> type[Any]:
         raise ImproperlyConfigured(
             f"{cls!r} is no view class. Put @idempotent on the method that takes the request."
         )
+    attributes = [name for name in dir(cls) if name.startswith("idempotency_")]
+    if attributes and not hasattr(cls, "get_idempotency_options"):
+        raise ImproperlyConfigured(
+            f"{cls.__qualname__}.{attributes[0]} would be ignored: options are attributes only of"
+            " classes with IdempotencyMixin. Give it to @idempotent."
+        )
     classes.cover_class(cls, options)
     return cls
 

@@ -298,3 +298,14 @@ def test_door_on_a_class_that_is_no_view_is_refused() -> None:
 
     with pytest.raises(ImproperlyConfigured, match="Order"):
         idempotent(Order)
+
+
+def test_attribute_that_only_the_mixin_reads_is_refused() -> None:
+    """An option that would be ignored is an error at import."""
+
+    class Shop(View):
+        idempotency_required = True
+
+    with pytest.raises(ImproperlyConfigured, match="idempotency_required"):
+        idempotent(Shop)
+    assert idempotent(type("Mixed", (IdempotencyMixin, Shop), {}))
