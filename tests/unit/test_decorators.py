@@ -308,4 +308,5 @@ def test_attribute_that_only_the_mixin_reads_is_refused() -> None:
 
     with pytest.raises(ImproperlyConfigured, match="idempotency_required"):
         idempotent(Shop)
-    assert idempotent(type("Mixed", (IdempotencyMixin, Shop), {}))
+    mixed = type("Mixed", (IdempotencyMixin, Shop), {})
+    assert idempotent(mixed) is mixed
