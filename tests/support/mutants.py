@@ -577,7 +577,7 @@ MUTANTS = (
     ),
     Mutant(
         "completer-for-who-may-not-log-in",
-        (("durable/completer", "if user is None or not user.is_active:", "if user is None:"),),
+        (("durable/completer", "or not user.is_active or", "or"),),
         (COMPLETER,),
     ),
     Mutant(
