@@ -7,6 +7,7 @@ body is compared as it arrives, and its Content-Length is not believed.
 import hashlib
 import json
 import tempfile
+import weakref
 from collections.abc import Iterator
 from io import BytesIO
 from typing import Any, cast
@@ -96,6 +97,8 @@ def _spooled(request: Any) -> tuple[bytes, int]:
     """
     sha, size = hashlib.sha256(), 0
     spool = tempfile.SpooledTemporaryFile(max_size=settings.FILE_UPLOAD_MAX_MEMORY_SIZE)  # noqa: SIM115
+    # Django closes the files of a request, and not this one.
+    weakref.finalize(request, spool.close)
     source = _source(request)
     while chunk := source.read(_CHUNK_BYTES):
         size += len(chunk)

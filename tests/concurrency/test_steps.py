@@ -356,7 +356,7 @@ def test_record_that_is_held_for_long_does_not_keep_the_key(
     key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The owner gives up with a 409, so the next request can claim long before the lease ends."""
-    monkeypatch.setattr(checkpoints, "_PATIENCE_SECONDS", 0.01)
+    monkeypatch.setattr(checkpoints, "PROBER_SECONDS", 0.01)
     reached, opened = threading.Event(), threading.Event()
 
     def hold() -> None:
