@@ -31,7 +31,12 @@ def _client(address: str) -> httpx.Client:
     # Nobody retries behind our back, and no proxy of the environment stands in between.
     transport = httpx.HTTPTransport(retries=0)
     return httpx.Client(
-        base_url=address, transport=transport, timeout=NEVER_SECONDS, trust_env=False
+        base_url=address,
+        # The name of the shop, not of the tunnel: another host would be another request.
+        headers={"Host": "localhost"},
+        transport=transport,
+        timeout=NEVER_SECONDS,
+        trust_env=False,
     )
 
 
