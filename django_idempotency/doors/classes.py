@@ -197,7 +197,7 @@ def _is_async(cls: Hashable) -> bool:
     return bool(getattr(cls, "view_is_async", False)) or any(map(iscoroutinefunction, dispatches))
 
 
-@functools.cache
+@functools.lru_cache(1024)
 def _answers_itself(cls: Hashable) -> bool:
     """Whether a class may answer a method without a handler; the frameworks' own answer 405."""
     return any(

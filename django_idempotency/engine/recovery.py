@@ -67,7 +67,7 @@ class Answer(Enum):
 
     #: Raise it.
     RAISE = auto()
-    #: 503: nothing ran, nothing is left of it, or nobody can say.
+    #: 503: nothing ran, nothing is left of it, or the outcome is unknown.
     UNAVAILABLE = auto()
     #: The response if the record says that it is saved, else 503.
     ASK_THE_RECORD = auto()
@@ -104,7 +104,7 @@ def answer_to(fault: Fault, phase: Phase, freed: Freed) -> Answer:
 
 
 def tell_of(operation: Operation, alias: str, kind: Kind, **details: Any) -> None:
-    """Tell listeners what became of an attempt; nothing is told of one without a key."""
+    """Tell listeners what became of an attempt; one without a key is not reported."""
     if operation.intent:
         tell(kind, alias, operation.intent, attempt=operation.attempt, **details)
 

@@ -1,4 +1,4 @@
-"""The page about the architecture says what stands in the tree and in ``setup.cfg``."""
+"""The architecture page lists the modules of the tree and the layers of ``setup.cfg``."""
 
 import re
 from collections.abc import Iterator

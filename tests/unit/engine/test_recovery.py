@@ -101,7 +101,7 @@ class FakeClaim:
 
 
 def recovery(claim: FakeClaim | None, **options: Any) -> Recovery:
-    """That of an attempt; its operation has no intent, so that nobody is told."""
+    """That of an attempt; its operation has no intent, so no listener hears of it."""
     operation = Operation(HttpRequest(), "default")
     return Recovery("default", cast(Claim | None, claim), operation, Policy(**options))
 
@@ -127,7 +127,7 @@ def test_answer_is_that_of_the_table(phase: Phase, fault: Fault, freed: Freed) -
 def test_error_is_answered_by_its_kind(
     phase: Phase, freed: Freed, error: Exception, atomic: bool
 ) -> None:
-    """The kind is told by the error, and whether the key is free by trying to free it."""
+    """The error shows its kind; trying to free the key shows whether it is free."""
     fault, claim = fault_of(error), FakeClaim(freed)
     is_tried = phase is not Phase.DONE and not (atomic and fault is Fault.LOST_CLAIM)
     raised = {
