@@ -58,8 +58,14 @@ def _tuple_of(kind: Any) -> Callable[[Any], bool]:
 _is_texts = _tuple_of(str)
 
 
+# Paths are matched without their leading slash, so a pattern that begins with one misses them.
+_SLASH_FIRST = re.compile(r"(\^|\\A)?\\?/")
+
+
 def _is_patterns(value: Any) -> bool:
-    return _is_texts(value) and all(map(re.compile, value))
+    return (
+        _is_texts(value) and all(map(re.compile, value)) and not any(map(_SLASH_FIRST.match, value))
+    )
 
 
 def _is_cache(value: object) -> bool:
@@ -110,7 +116,7 @@ _HEADERS = Rule("a list of header names", _is_texts)
 _HARMLESS_HEADERS = Rule(
     "a list of header names without Authorization, Cookie and the like", _is_without_secrets
 )
-_PATTERNS = Rule("a list of regular expressions", _is_patterns)
+_PATTERNS = Rule("a list of regular expressions without a leading slash", _is_patterns)
 
 
 def _listed(value: Any) -> Any:

@@ -17,7 +17,7 @@ def atomic_aliases() -> set[str]:
     return {alias for alias in connections if connections[alias].settings_dict["ATOMIC_REQUESTS"]}
 
 
-@register(Tags.database)
+@register(Tags.compatibility)
 def check_autocommit(app_configs: object, **kwargs: Any) -> Iterator[CheckMessage]:
     """E002: a claim must be able to commit by itself."""
     for alias in connections:

@@ -27,6 +27,13 @@ def test_autocommit_off_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ids(checks.check_autocommit(None)) == ["django_idempotency.E002"]
 
 
+@pytest.mark.django_db(databases=["default", "other"])
+def test_autocommit_off_is_found_without_naming_a_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a plain ``manage.py check`` runs, without ``--database``."""
+    monkeypatch.setitem(connections["other"].settings_dict, "AUTOCOMMIT", False)
+    assert "django_idempotency.E002" in ids(run_checks())
+
+
 def test_unknown_database_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """E003."""
     monkeypatch.setattr(connections["default"], "vendor", "oracle")

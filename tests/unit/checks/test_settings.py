@@ -113,6 +113,24 @@ def ids(text: str) -> list[str]:
     return re.findall(r"\(django_idempotency\.(\w+)\)", text)
 
 
+@pytest.mark.parametrize("name", ["URLS", "EXEMPT_URLS"])
+@pytest.mark.parametrize("pattern", ["/api/", "^/api/", r"\A/api/", r"^\/api/"])
+def test_pattern_that_begins_with_a_slash_is_an_error(
+    name: str, pattern: str, settings: Settings
+) -> None:
+    """It would match no path, and the views would run without protection."""
+    setattr(settings, f"IDEMPOTENCY_{name}", [r"^shop/", pattern])
+    assert ids(said()) == ["E001"]
+    with pytest.raises(ImproperlyConfigured, match="without a leading slash"):
+        conf.urls() if name == "URLS" else conf.exempt_urls()
+
+
+def test_slash_elsewhere_in_a_pattern_is_no_error(settings: Settings) -> None:
+    """It may stand between two parts of a path."""
+    settings.IDEMPOTENCY_URLS = [r"^api/", r"(^|/)orders/", r"[^/]+/pay/"]
+    assert said() == ""
+
+
 def test_every_setting_is_tried() -> None:
     """None is missing in the table above."""
     assert {conf.PREFIX + name for name in RIGHT} == conf.SETTINGS.keys()
