@@ -7,6 +7,7 @@ comes before, :mod:`~django_idempotency.engine.execution` after.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Coroutine
+from functools import partial
 from typing import Any, TypeVar
 
 from asgiref.sync import sync_to_async
@@ -28,6 +29,9 @@ from ..policy import Policy, differences
 T = TypeVar("T")
 Handler = Callable[..., HttpResponseBase]
 AsyncHandler = Callable[..., Awaitable[HttpResponseBase]]
+
+# Django's, and those of django-extra-views for formsets and for several forms.
+_FORM_METHODS = ("form_invalid", "formset_invalid", "forms_invalid")
 
 logger = logging.getLogger("django_idempotency")
 
@@ -75,6 +79,24 @@ def _note(request: Any, policy: Policy, view: Any) -> None:
     state.policy = policy
     # Each request makes its own instance of a class.
     state.view = type(view) if isinstance(view, View) else view
+    if isinstance(view, View):
+        _watch_forms(view)
+
+
+def _watch_forms(view: View) -> None:
+    """What the view's ``form_invalid`` returns is no outcome, unless the method says otherwise.
+
+    The page alone could not show it: after an order it may hold another form with errors.
+    """
+    for name in _FORM_METHODS:
+        if method := getattr(view, name, None):
+            setattr(view, name, partial(_released, method))
+
+
+def _released(method: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+    if operation := current_operation():
+        operation.release()
+    return method(*args, **kwargs)
 
 
 async def acall(

@@ -8,11 +8,8 @@ from dataclasses import replace
 from enum import Enum, auto
 from itertools import chain
 
-from django.forms import BaseForm
-from django.forms.formsets import BaseFormSet
 from django.http import FileResponse, HttpResponse
 from django.http.response import HttpResponseBase
-from django.template.response import SimpleTemplateResponse
 
 from ..codecs import configured, decode, encode
 from ..exceptions import StreamingResponseError
@@ -54,16 +51,8 @@ class Verdict(Enum):
     ROLL_BACK = auto()
 
 
-def _is_form_with_errors(value: object) -> bool:
-    return isinstance(value, BaseForm | BaseFormSet) and value.is_bound and not value.is_valid()
-
-
-def is_outcome(response: HttpResponseBase) -> bool:
-    """Whether the response is an outcome: neither a status of NO_OUTCOME nor a form with errors."""
-    if response.status_code in NO_OUTCOME:
-        return False
-    context = response.context_data if isinstance(response, SimpleTemplateResponse) else None
-    return not any(_is_form_with_errors(value) for value in (context or {}).values())
+def _is_outcome(response: HttpResponseBase) -> bool:
+    return response.status_code not in NO_OUTCOME
 
 
 def verdict(response: HttpResponseBase, wish: Verdict | None, policy: Policy) -> Verdict:
@@ -77,7 +66,7 @@ def verdict(response: HttpResponseBase, wish: Verdict | None, policy: Policy) ->
         return Verdict.ROLL_BACK
     if wish is Verdict.RELEASE:
         return Verdict.RELEASE
-    kept = policy.keep_response(response) if policy.keep_response else is_outcome(response)
+    kept = policy.keep_response(response) if policy.keep_response else _is_outcome(response)
     return Verdict.KEEP if kept else Verdict.RELEASE
 
 

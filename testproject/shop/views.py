@@ -126,7 +126,6 @@ def tunnel_order(request: ShopRequest) -> HttpResponseBase:
     origin = origin_of(request)
     form = CakeForm(request.POST, auto_id=_TUNNEL[origin])
     if not form.is_valid():
-        # The layer sees a form with errors in a context, but not in one of its lists.
         request.idempotency.release()
         return _tunnel_page(request, **{origin.name: form})
     _place(request, form)

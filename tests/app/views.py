@@ -188,8 +188,8 @@ class CakeForm(forms.Form):
     cake = forms.CharField()
 
 
-def bad_form(request: Any, nonce: str) -> HttpResponseBase:
-    """A form shown again with its errors: 200, and no outcome."""
+def other_form(request: Any, nonce: str) -> HttpResponseBase:
+    """A page after the order that holds another form with errors: 200, an outcome."""
     template = engines["django"].from_string(nonce)
     return TemplateResponse(request, template, {"form": CakeForm({})})
 
@@ -205,7 +205,7 @@ ACTS: dict[str, Act] = {
         *(order, slow, latin, binary, no_content, redirect, page, file, stream, none),
         *(payment_required, unauthorized, unavailable, crash, homeless),
         *(homeless_elsewhere, broken_hook, marked, starts_session, rolls_back, releases, keeps),
-        *(bad_form, elsewhere_and_crash),
+        *(other_form, elsewhere_and_crash),
     )
 }
 

@@ -29,7 +29,7 @@ TABLE = {
     "order": (201, Status.COMPLETED),
     "payment_required": (402, Status.COMPLETED),
     "unauthorized": (401, Status.RELEASED),
-    "bad_form": (200, Status.RELEASED),
+    "other_form": (200, Status.COMPLETED),
     "unavailable": (503, Status.RELEASED),
     "crash": (500, Status.RELEASED),
     "none": (500, Status.RELEASED),

@@ -14,6 +14,7 @@ from django.template import engines
 from django.template.response import TemplateResponse
 from django.test import Client
 from django.urls import path
+from django.utils.decorators import method_decorator
 from django.views.generic import CreateView, FormView
 
 from django_idempotency.decorators import idempotent
@@ -50,14 +51,7 @@ def place(form: Any) -> HttpResponseRedirect:
 
 @idempotent(field=KEY_FIELD)
 def function(request: Any) -> HttpResponse:
-    """A function view."""
-    form = CakeForm(request.POST or None)
-    return place(form) if form.is_valid() else TemplateResponse(request, PAGE, {"form": form})
-
-
-@idempotent(field=KEY_FIELD)
-def by_hand(request: Any) -> HttpResponse:
-    """A function view whose response does not show that the form has errors."""
+    """A function view, which says itself that a form with errors is no outcome."""
     form = CakeForm(request.POST or None)
     if form.is_valid():
         return place(form)
@@ -96,6 +90,57 @@ class Create(IdempotencyFormMixin, ByTemplate, CreateView):  # type: ignore[type
         return place(form)
 
 
+class Plain(ByTemplate, FormView):  # type: ignore[type-arg]
+    """Django's FormView without a mixin; its door is elsewhere."""
+
+    form_class = CakeForm
+
+    def form_valid(self, form: Any) -> HttpResponse:
+        return place(form)
+
+
+@method_decorator(idempotent(field=KEY_FIELD), name="post")
+class ByMethod(Plain):
+    """The door is on the method."""
+
+
+@idempotent(field=KEY_FIELD)
+class ByClass(Plain):
+    """The door is on the class."""
+
+
+class Several(Plain):
+    """Two formsets' method, as django-extra-views calls it."""
+
+    def post(self, *args: Any, **kwargs: Any) -> HttpResponse:
+        form = self.get_form()
+        return self.form_valid(form) if form.is_valid() else self.formset_invalid(form)
+
+    def formset_invalid(self, form: Any) -> HttpResponse:
+        """The page with the errors."""
+        return self.render_to_response(self.get_context_data(form=form))
+
+
+class Strict(Form):
+    """Keeps the page with the errors, because its method says so."""
+
+    def form_invalid(self, form: Any) -> HttpResponse:
+        vars(self)["request"].idempotency.keep()
+        return super().form_invalid(form)
+
+
+class Search(IdempotencyFormMixin, ByTemplate, FormView):  # type: ignore[type-arg]
+    """Orders, and shows a page with other forms that have errors: the next one, and a list."""
+
+    form_class = CakeForm
+
+    def form_valid(self, form: Any) -> TemplateResponse:
+        """No redirect: the page after the order."""
+        place(form)
+        empty = CakeForm({})
+        return self.render_to_response({"form": empty, "forms": [empty, CakeForm({})]})
+
+
 @idempotent(field=KEY_FIELD)
 def slow(request: Any) -> HttpResponse:
     """An order that waits until the second click has arrived."""
@@ -106,13 +151,18 @@ def slow(request: Any) -> HttpResponse:
 CLICKED = threading.Event()
 VIEWS = {
     "function": function,
-    "by-hand": by_hand,
     "form": Form.as_view(),
     "create": Create.as_view(),
+    "by-method": ByMethod.as_view(),
+    "by-class": ByClass.as_view(),
+    "around": idempotent(field=KEY_FIELD)(Plain.as_view()),
+    "several": idempotent(field=KEY_FIELD)(Several.as_view()),
 }
 urlpatterns = [
     *(path(f"{name}/", view) for name, view in VIEWS.items()),
     path("slow/", slow),
+    path("strict/", Strict.as_view()),
+    path("search/", Search.as_view()),
 ]
 
 
@@ -160,6 +210,23 @@ def test_corrected_form_orders(url: str, back: bool) -> None:
     reply = send(url, key_in(page if back else corrected))
     assert effects.count() == Order.objects.count() == 1
     assert reply.status_code == 302
+
+
+def test_page_after_an_order_with_another_form_in_error_is_an_outcome() -> None:
+    """Only ``form_invalid`` and ``release()`` free a key, not what a page shows."""
+    key = key_in(Client().get("/search/"))
+    replies = [send("/search/", key) for _ in range(2)]
+    assert effects.count() == Order.objects.count() == 1
+    assert replies[0].content == replies[1].content
+    assert replies[1]["Idempotent-Replayed"] == "true"
+
+
+def test_form_invalid_may_keep_its_page() -> None:
+    """What the method asks for wins."""
+    key = key_in(Client().get("/strict/"))
+    replies = [send("/strict/", key, cake="") for _ in range(2)]
+    assert IdempotencyRecord.objects.get().status == Status.COMPLETED
+    assert replies[1]["Idempotent-Replayed"] == "true"
 
 
 def test_sent_form_with_other_fields_is_refused(url: str) -> None:

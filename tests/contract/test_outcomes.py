@@ -20,7 +20,7 @@ TABLE = {
     "order": (201, True, Status.COMPLETED),
     "payment_required": (402, True, Status.COMPLETED),
     "unauthorized": (401, True, Status.RELEASED),
-    "bad_form": (200, True, Status.RELEASED),
+    "other_form": (200, True, Status.COMPLETED),
     "unavailable": (503, False, Status.RELEASED),
     "crash": (500, False, Status.RELEASED),
     "none": (500, False, Status.RELEASED),

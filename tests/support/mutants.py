@@ -57,6 +57,7 @@ KILLS = "tests/crash/test_kills.py"
 ORDERS = "tests/concurrency/test_interleavings.py"
 WAITING = "tests/concurrency/test_waiting.py"
 OUTCOMES = "tests/contract/test_outcomes.py"
+FORMS = "tests/contract/test_forms.py"
 STEPS = "tests/unit/durable/test_steps.py"
 CALLS = "tests/unit/durable/test_steps_calls.py"
 CHECKPOINTS = "tests/unit/durable/test_checkpoints.py"
@@ -68,6 +69,11 @@ STEP_RACES = "tests/concurrency/test_steps.py"
 STEP_UPKEEP = "tests/unit/storage/test_upkeep_of_steps.py"
 
 MUTANTS = (
+    Mutant(
+        "form-with-errors-as-an-outcome",
+        (("doors/calls", "        _watch_forms(view)\n", "        pass\n"),),
+        (FORMS,),
+    ),
     Mutant(
         "no-fence",
         (("storage/statements", "id = %(id)s AND token = %(owner)s", "id = %(id)s"),),
