@@ -23,7 +23,8 @@ from .own_server import ALIAS, own_server
 WORKERS, THREADS = 2, 4
 CROWD = WORKERS * THREADS
 QUICK = "/exempt/"
-SLOW = "/exempt/?act=slow&seconds=1.5"
+# Long enough for the crash to come before its end, on a busy machine too.
+SLOW = "/exempt/?act=slow&seconds=6"
 ORDERS = Order.objects.using(ALIAS)
 RECORDS = IdempotencyRecord.objects.using(ALIAS)
 
