@@ -29,7 +29,7 @@ def check_autocommit(app_configs: object, **kwargs: Any) -> Iterator[CheckMessag
             )
 
 
-@register(Tags.database, deploy=True)
+@register(Tags.compatibility, deploy=True)
 def check_sqlite(app_configs: object, **kwargs: Any) -> Iterator[CheckMessage]:
     """W008: SQLite's transactions take the write lock when they begin."""
     alias = router.db_for_write(IdempotencyRecord)

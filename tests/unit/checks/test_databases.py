@@ -1,9 +1,11 @@
 """The checks of databases, and of a project without faults."""
 
 from collections.abc import Iterable
+from itertools import chain
 
 import pytest
-from django.core.checks import CheckMessage, run_checks
+from django.core.checks import CheckMessage, Tags, run_checks
+from django.core.checks.registry import registry
 from django.db import connection, connections
 
 from django_idempotency.checks import databases as checks
@@ -27,11 +29,26 @@ def test_autocommit_off_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ids(checks.check_autocommit(None)) == ["django_idempotency.E002"]
 
 
+@pytest.mark.parametrize(
+    ("setting", "value", "found"),
+    [
+        ("AUTOCOMMIT", False, "django_idempotency.E002"),
+        pytest.param(
+            *("OPTIONS", {}, "django_idempotency.W008"),
+            marks=pytest.mark.skipif(connection.vendor != "sqlite", reason="SQLite's mode"),
+        ),
+    ],
+    ids=["autocommit", "deferred"],
+)
 @pytest.mark.django_db(databases=["default", "other"])
-def test_autocommit_off_is_found_without_naming_a_database(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a plain ``manage.py check`` runs, without ``--database``."""
-    monkeypatch.setitem(connections["other"].settings_dict, "AUTOCOMMIT", False)
-    assert "django_idempotency.E002" in ids(run_checks())
+def test_setting_of_a_database_is_found_without_naming_the_database(
+    setting: str, value: object, found: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Django 6.1 runs the checks that are tagged ``database`` only with ``--database``."""
+    monkeypatch.setitem(connections["default"].settings_dict, setting, value)
+    checked = [check for check in registry.get_checks(True) if Tags.database not in check.tags]
+    messages = chain.from_iterable(check(app_configs=None, databases=None) for check in checked)
+    assert found in ids(messages)
 
 
 def test_unknown_database_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
