@@ -77,9 +77,10 @@ def call(
 def _note(request: Any, policy: Policy, view: Any) -> None:
     state = state_of(request)
     state.policy = policy
-    # Each request makes its own instance of a class.
-    state.view = type(view) if isinstance(view, View) else view
+    state.view = view
     if isinstance(view, View):
+        # Each request makes its own instance of a class.
+        state.view = type(view)
         _watch_forms(view)
 
 

@@ -51,10 +51,6 @@ class Verdict(Enum):
     ROLL_BACK = auto()
 
 
-def _is_outcome(response: HttpResponseBase) -> bool:
-    return response.status_code not in NO_OUTCOME
-
-
 def verdict(response: HttpResponseBase, wish: Verdict | None, policy: Policy) -> Verdict:
     """The verdict on a response; ``wish`` is the verdict that the view asked for, if any."""
     # REST framework marks responses that its handler made from an exception.
@@ -66,7 +62,8 @@ def verdict(response: HttpResponseBase, wish: Verdict | None, policy: Policy) ->
         return Verdict.ROLL_BACK
     if wish is Verdict.RELEASE:
         return Verdict.RELEASE
-    kept = policy.keep_response(response) if policy.keep_response else _is_outcome(response)
+    is_outcome = response.status_code not in NO_OUTCOME
+    kept = policy.keep_response(response) if policy.keep_response else is_outcome
     return Verdict.KEEP if kept else Verdict.RELEASE
 
 
