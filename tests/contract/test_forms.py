@@ -16,6 +16,7 @@ from django.test import Client
 from django.urls import path
 from django.utils.decorators import method_decorator
 from django.views.generic import CreateView, FormView
+from pytest_django import Settings
 
 from django_idempotency.decorators import idempotent
 from django_idempotency.http.requests import KEY_FIELD
@@ -23,6 +24,8 @@ from django_idempotency.models import IdempotencyRecord, Status
 from django_idempotency.views import IdempotencyFormMixin
 from tests.app import effects
 from tests.app.models import Order
+
+MIDDLEWARE = "django_idempotency.middleware.IdempotencyMiddleware"
 
 pytestmark = [
     pytest.mark.urls(__name__),
@@ -51,7 +54,7 @@ def place(form: Any) -> HttpResponseRedirect:
 
 @idempotent(field=KEY_FIELD)
 def function(request: Any) -> HttpResponse:
-    """A function view, which says itself that a form with errors is no outcome."""
+    """A function view that calls ``release()`` for a form with errors."""
     form = CakeForm(request.POST or None)
     if form.is_valid():
         return place(form)
@@ -71,13 +74,17 @@ class ByTemplate:
         return TemplateResponse(request, PAGE, context, **kwargs)
 
 
-class Form(IdempotencyFormMixin, ByTemplate, FormView):  # type: ignore[type-arg]
-    """Django's FormView."""
+class Plain(ByTemplate, FormView):  # type: ignore[type-arg]  # generic in the stubs only
+    """Django's FormView without the mixin."""
 
     form_class = CakeForm
 
     def form_valid(self, form: Any) -> HttpResponse:
         return place(form)
+
+
+class Form(IdempotencyFormMixin, Plain):
+    """Django's FormView with the mixin."""
 
 
 class Create(IdempotencyFormMixin, ByTemplate, CreateView):  # type: ignore[type-arg]
@@ -90,18 +97,14 @@ class Create(IdempotencyFormMixin, ByTemplate, CreateView):  # type: ignore[type
         return place(form)
 
 
-class Plain(ByTemplate, FormView):  # type: ignore[type-arg]
-    """Django's FormView without a mixin; its door is elsewhere."""
-
-    form_class = CakeForm
-
-    def form_valid(self, form: Any) -> HttpResponse:
-        return place(form)
-
-
 @method_decorator(idempotent(field=KEY_FIELD), name="post")
 class ByMethod(Plain):
     """The door is on the method."""
+
+
+@method_decorator(idempotent(field=KEY_FIELD), name="dispatch")
+class ByDispatch(Plain):
+    """The door is on ``dispatch``."""
 
 
 @idempotent(field=KEY_FIELD)
@@ -110,7 +113,7 @@ class ByClass(Plain):
 
 
 class Several(Plain):
-    """Two formsets' method, as django-extra-views calls it."""
+    """Calls ``formset_invalid``, as the views of django-extra-views do."""
 
     def post(self, *args: Any, **kwargs: Any) -> HttpResponse:
         form = self.get_form()
@@ -129,12 +132,10 @@ class Strict(Form):
         return super().form_invalid(form)
 
 
-class Search(IdempotencyFormMixin, ByTemplate, FormView):  # type: ignore[type-arg]
+class Search(Form):
     """Orders, and shows a page with other forms that have errors: the next one, and a list."""
 
-    form_class = CakeForm
-
-    def form_valid(self, form: Any) -> TemplateResponse:
+    def form_valid(self, form: Any) -> HttpResponse:
         """No redirect: the page after the order."""
         place(form)
         empty = CakeForm({})
@@ -154,6 +155,7 @@ VIEWS = {
     "form": Form.as_view(),
     "create": Create.as_view(),
     "by-method": ByMethod.as_view(),
+    "by-dispatch": ByDispatch.as_view(),
     "by-class": ByClass.as_view(),
     "around": idempotent(field=KEY_FIELD)(Plain.as_view()),
     "several": idempotent(field=KEY_FIELD)(Several.as_view()),
@@ -161,6 +163,7 @@ VIEWS = {
 urlpatterns = [
     *(path(f"{name}/", view) for name, view in VIEWS.items()),
     path("slow/", slow),
+    path("plain/", Plain.as_view()),
     path("strict/", Strict.as_view()),
     path("search/", Search.as_view()),
 ]
@@ -210,6 +213,19 @@ def test_corrected_form_orders(url: str, back: bool) -> None:
     reply = send(url, key_in(page if back else corrected))
     assert effects.count() == Order.objects.count() == 1
     assert reply.status_code == 302
+
+
+def test_corrected_form_orders_under_the_middleware(settings: Settings) -> None:
+    """The view has no door of its own."""
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, MIDDLEWARE]
+    settings.IDEMPOTENCY_FIELD = KEY_FIELD
+    key = key_in(Client().get("/plain/"))
+    assert send("/plain/", key, cake="").status_code == 200
+    assert IdempotencyRecord.objects.get().status == Status.RELEASED
+    replies = [send("/plain/", key) for _ in range(2)]
+    assert effects.count() == Order.objects.count() == 1
+    assert [reply.status_code for reply in replies] == [302, 302]
+    assert replies[1]["Idempotent-Replayed"] == "true"
 
 
 def test_page_after_an_order_with_another_form_in_error_is_an_outcome() -> None:
